@@ -1,0 +1,2 @@
+//! Carrack.
+fn main() {}
