@@ -1,1 +1,14 @@
-//! Carrack.
+//! Container runtime of a Carrack node: trait [`Runtime`], shaped like the CRI, and
+//! its `builtin` implementation: OCI images on overlayfs, containers launched from an
+//! OCI bundle under one small shim process a pod.
+//!
+//! What always holds: containers and shims outlive the agent; `unsafe` is only in
+//! `sys`. This crate knows nothing of the API server, probes, volumes or Services.
+
+mod error;
+mod spec;
+mod traits;
+
+pub use error::{Result, RuntimeError};
+pub use spec::*;
+pub use traits::*;
