@@ -1,1 +1,20 @@
-//! Carrack.
+//! What objects are, and nothing else: the record, the table of kinds, schemas,
+//! defaults, validation, conversion, selectors, quantities and patches.
+//!
+//! Pure: no I/O, no clock, no randomness, no tokio. Whatever depends on time or
+//! chance takes it as an argument. Every other crate may lean on this one; it
+//! leans on none of them.
+
+pub mod field;
+pub mod key;
+pub mod kind;
+pub mod record;
+pub mod schema;
+pub mod status;
+
+pub use key::Key;
+pub use kind::{Kind, Kinds};
+pub use record::{Content, Header, Record, Revision};
+
+/// The one tree that every write passes through, for built-in and custom kinds alike.
+pub use serde_json::Value;

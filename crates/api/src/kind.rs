@@ -1,0 +1,177 @@
+//! The table of kinds. Routes, discovery, OpenAPI, printer columns, storage keys
+//! and contract tests all come from a [`Kind`]; a custom resource is one more of
+//! them, added at run time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::schema::{Schema, TypeId};
+
+/// One resource: its names, versions and what it serves.
+#[derive(Debug, Clone)]
+pub struct Kind {
+    /// API group; empty for the core group.
+    pub group: Box<str>,
+    /// `Deployment`.
+    pub kind: Box<str>,
+    /// `deployments`.
+    pub plural: Box<str>,
+    /// `deployment`.
+    pub singular: Box<str>,
+    /// `deploy`.
+    pub short_names: Box<[Box<str>]>,
+    /// `all`.
+    pub categories: Box<[Box<str>]>,
+    /// Whether objects live in a namespace.
+    pub namespaced: bool,
+    /// First part of store keys: `deployments.apps`, `pods`.
+    pub resource: Box<str>,
+    /// Served versions, preferred first.
+    pub versions: Box<[Version]>,
+    /// Index in `versions` of the one in which objects are stored.
+    pub storage: usize,
+    /// Verbs in discovery's words: create, delete, deletecollection, get, list,
+    /// patch, update, watch. A review kind has only create and is never stored.
+    pub verbs: Box<[Box<str>]>,
+    /// Subresources such as status, scale, log.
+    pub subresources: Box<[Subresource]>,
+    /// Field-selector paths beyond metadata.name and metadata.namespace, in the
+    /// order of [`Header::fields`](crate::Header::fields).
+    pub selectable: Box<[Box<str>]>,
+    /// Whether it came from a CustomResourceDefinition.
+    pub custom: bool,
+}
+
+/// A version of a kind.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// `v1`, `v1beta1`.
+    pub name: Box<str>,
+    /// Arena of the version's types.
+    pub schema: Arc<Schema>,
+    /// The object's own type in that arena.
+    pub root: TypeId,
+    /// Spliced before a record: `"kind":"Pod","apiVersion":"v1",`.
+    pub types: Box<[u8]>,
+}
+
+/// A subresource of a kind.
+#[derive(Debug, Clone)]
+pub struct Subresource {
+    /// `status`, `scale`, `binding`, `log`, `exec`, `token`, …
+    pub name: Box<str>,
+    /// Kind of its bodies, such as `Scale` (with its group and version), when it
+    /// differs from the parent's.
+    pub kind: Box<str>,
+    /// Group of that kind.
+    pub group: Box<str>,
+    /// Version of that kind.
+    pub version: Box<str>,
+    /// Verbs, as in discovery.
+    pub verbs: Box<[Box<str>]>,
+}
+
+/// All kinds that are served. Immutable; a new kind makes a new table.
+#[derive(Debug, Clone, Default)]
+pub struct Kinds {
+    kinds: Vec<Arc<Kind>>,
+    by_resource: HashMap<(Box<str>, Box<str>, Box<str>), (usize, usize)>,
+    by_kind: HashMap<(Box<str>, Box<str>, Box<str>), (usize, usize)>,
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// `v1` or `apps/v1` for version `index`.
+    pub fn api_version(&self, index: usize) -> String {
+        api_version(&self.group, &self.versions[index].name)
+    }
+
+    /// The subresource of a name.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|sub| &*sub.name == name)
+    }
+
+    /// Whether objects are kept in the store (all but reviews and the like).
+    pub fn stored(&self) -> bool {
+        self.verbs.iter().any(|verb| &**verb == "get")
+    }
+
+    /// `DeploymentList`.
+    pub fn list_kind(&self) -> String {
+        format!("{}List", self.kind)
+    }
+}
+
+// === impl Kinds ===
+
+impl Kinds {
+    /// A table with one more kind, or with its newer definition in place of the
+    /// one with the same resource.
+    pub fn with(&self, kind: Kind) -> Self {
+        let mut kinds: Vec<_> = self.kinds.iter().filter(|k| k.resource != kind.resource).cloned().collect();
+        kinds.push(Arc::new(kind));
+        Self::from_iter(kinds)
+    }
+
+    /// A table without the kind of a resource (`deployments.apps`).
+    pub fn without(&self, resource: &str) -> Self {
+        Self::from_iter(self.kinds.iter().filter(|k| &*k.resource != resource).cloned())
+    }
+
+    /// By path: group, version and plural. Returns the kind and the version's index.
+    pub fn resource(&self, group: &str, version: &str, plural: &str) -> Option<(&Arc<Kind>, usize)> {
+        self.look_up(&self.by_resource, group, version, plural)
+    }
+
+    /// By object: group, version and kind.
+    pub fn kind(&self, group: &str, version: &str, kind: &str) -> Option<(&Arc<Kind>, usize)> {
+        self.look_up(&self.by_kind, group, version, kind)
+    }
+
+    /// By the first part of a store key: `pods`, `deployments.apps`.
+    pub fn stored(&self, resource: &str) -> Option<&Arc<Kind>> {
+        self.kinds.iter().find(|kind| &*kind.resource == resource)
+    }
+
+    /// Every kind, in the order of the table.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Kind>> {
+        self.kinds.iter()
+    }
+
+    fn look_up(
+        &self,
+        map: &HashMap<(Box<str>, Box<str>, Box<str>), (usize, usize)>,
+        group: &str,
+        version: &str,
+        name: &str,
+    ) -> Option<(&Arc<Kind>, usize)> {
+        let (kind, index) = map.get(&(group.into(), version.into(), name.into()))?;
+        Some((&self.kinds[*kind], *index))
+    }
+}
+
+impl FromIterator<Arc<Kind>> for Kinds {
+    fn from_iter<I: IntoIterator<Item = Arc<Kind>>>(kinds: I) -> Self {
+        let kinds: Vec<_> = kinds.into_iter().collect();
+        let (mut by_resource, mut by_kind) = (HashMap::new(), HashMap::new());
+        for (at, kind) in kinds.iter().enumerate() {
+            for (index, version) in kind.versions.iter().enumerate() {
+                by_resource
+                    .insert((kind.group.clone(), version.name.clone(), kind.plural.clone()), (at, index));
+                by_kind.insert((kind.group.clone(), version.name.clone(), kind.kind.clone()), (at, index));
+            }
+        }
+        Self { kinds, by_resource, by_kind }
+    }
+}
+
+/// `v1` for the core group, `apps/v1` otherwise.
+pub fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// Splits `apps/v1` into group and version; the core group is empty.
+pub fn group_version(api_version: &str) -> (&str, &str) {
+    api_version.split_once('/').unwrap_or(("", api_version))
+}

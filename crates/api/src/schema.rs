@@ -1,0 +1,161 @@
+//! The shape of kinds: an arena of types that decoding, patching, protobuf,
+//! OpenAPI and `explain` walk.
+//!
+//! Built-in kinds share one arena, read at start from the checked-in table of
+//! facts; every custom kind brings an arena of its own. A [`Ty`] is copied freely
+//! and refers into the arena it came from.
+
+use std::collections::HashMap;
+
+/// Index of a named object type in its [`Schema`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TypeId(pub u32);
+
+/// An arena of object types.
+#[derive(Debug, Clone, Default)]
+pub struct Schema {
+    types: Vec<Object>,
+    by_name: HashMap<Box<str>, TypeId>,
+}
+
+/// An object type: named fields, each with its facts.
+#[derive(Debug, Clone, Default)]
+pub struct Object {
+    /// OpenAPI definition name, such as `io.k8s.api.core.v1.PodSpec`; for custom
+    /// kinds a dotted path below the kind.
+    pub name: Box<str>,
+    /// Fields sorted by JSON name.
+    pub fields: Box<[Field]>,
+    /// Whether unknown fields are kept (`x-kubernetes-preserve-unknown-fields`).
+    pub preserve_unknown: bool,
+    /// `x-kubernetes-map-type: atomic`: server-side apply and strategic merge
+    /// replace the object as a whole.
+    pub atomic: bool,
+    /// `x-kubernetes-unions` discriminators are not modelled; `patchStrategy:
+    /// retainKeys` is, on the field.
+    pub group_version_kinds: Box<[(Box<str>, Box<str>, Box<str>)]>,
+}
+
+/// One field of an object type.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// JSON name.
+    pub name: Box<str>,
+    /// Protobuf field number; 0 when the type has no protobuf form.
+    pub number: u32,
+    /// What the field holds.
+    pub ty: Ty,
+    /// Whether OpenAPI lists the field as required.
+    pub required: bool,
+    /// Lists: how they merge.
+    pub list: ListType,
+    /// Keys of a `map` list (server-side apply), such as `["containerPort", "protocol"]`.
+    pub list_keys: Box<[Box<str>]>,
+    /// Strategic merge: `patchMergeKey`, empty when there is none.
+    pub merge_key: Box<str>,
+    /// Strategic merge: whether `patchStrategy` has `merge`.
+    pub patch_merge: bool,
+    /// Strategic merge: whether `patchStrategy` has `retainKeys`.
+    pub retain_keys: bool,
+    /// Allowed values, when the field is an enumeration.
+    pub allowed: Box<[Box<str>]>,
+}
+
+/// What a field, list item or map value holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ty {
+    /// A string.
+    String,
+    /// A string that holds bytes in base64.
+    Bytes,
+    /// A 32-bit integer.
+    Int32,
+    /// A 64-bit integer.
+    Int64,
+    /// A floating-point number.
+    Float,
+    /// A boolean.
+    Bool,
+    /// `resource.Quantity`: a string in canonical form; numbers are accepted.
+    Quantity,
+    /// `intstr.IntOrString`.
+    IntOrString,
+    /// `metav1.Time`: RFC 3339 to the second, or null.
+    Time,
+    /// `metav1.MicroTime`: RFC 3339 to the microsecond, or null.
+    MicroTime,
+    /// Any JSON (RawExtension, FieldsV1, JSON): kept as it is.
+    Any,
+    /// An object of the same arena.
+    Object(TypeId),
+    /// A list of items.
+    List(Box<Ty>),
+    /// A map from strings to values.
+    Map(Box<Ty>),
+}
+
+/// `x-kubernetes-list-type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListType {
+    /// Replaced as a whole (the default).
+    #[default]
+    Atomic,
+    /// A set of scalars.
+    Set,
+    /// Items identified by their keys.
+    Map,
+}
+
+impl Schema {
+    /// Adds a type (fields are sorted here) and returns its id. A second type of
+    /// the same name replaces the first under that name.
+    pub fn add(&mut self, mut object: Object) -> TypeId {
+        object.fields.sort_by(|a, b| a.name.cmp(&b.name));
+        let id = TypeId(self.types.len() as u32);
+        self.by_name.insert(object.name.clone(), id);
+        self.types.push(object);
+        id
+    }
+
+    /// Reserves an id for a type whose fields refer to types not yet added.
+    pub fn declare(&mut self, name: &str) -> TypeId {
+        if let Some(id) = self.by_name.get(name) {
+            return *id;
+        }
+        self.add(Object { name: name.into(), ..Object::default() })
+    }
+
+    /// Fills in a declared type.
+    pub fn define(&mut self, id: TypeId, mut object: Object) {
+        object.fields.sort_by(|a, b| a.name.cmp(&b.name));
+        self.types[id.0 as usize] = object;
+    }
+
+    /// The type behind an id of this arena.
+    pub fn object(&self, id: TypeId) -> &Object {
+        &self.types[id.0 as usize]
+    }
+
+    /// The type of a definition name.
+    pub fn find(&self, name: &str) -> Option<TypeId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// All types, in the order in which they were added.
+    pub fn objects(&self) -> impl Iterator<Item = (TypeId, &Object)> {
+        self.types.iter().enumerate().map(|(at, object)| (TypeId(at as u32), object))
+    }
+}
+
+impl Object {
+    /// The field of a JSON name.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        let at = self.fields.binary_search_by(|field| (*field.name).cmp(name)).ok()?;
+        Some(&self.fields[at])
+    }
+
+    /// The field of a protobuf number.
+    pub fn field_by_number(&self, number: u32) -> Option<&Field> {
+        self.fields.iter().find(|field| field.number == number)
+    }
+}
