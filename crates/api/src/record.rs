@@ -25,7 +25,7 @@ use crate::key::Key;
 pub type Revision = u64;
 
 /// Parsed facts of an object that selectors, controllers and the registry use.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Header {
     /// `apiVersion` in which the record is encoded, such as `apps/v1`.
     pub api_version: Box<str>,
@@ -49,7 +49,7 @@ pub struct Header {
 }
 
 /// One entry of `metadata.ownerReferences`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Owner {
     /// `apiVersion` of the owner.
     pub api_version: Box<str>,

@@ -1,0 +1,95 @@
+//! The recent changes of one resource, from which watches are served.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use carrack_api::{Header, Record, Revision};
+
+use crate::Limits;
+
+/// What happened to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It was created.
+    Created,
+    /// It was replaced.
+    Updated,
+    /// It was deleted.
+    Deleted,
+}
+
+/// One change, shared by all who watch it.
+#[derive(Debug)]
+pub struct Event {
+    /// The change's own revision; for a deletion it is newer than the record's.
+    pub revision: Revision,
+    /// What happened.
+    pub change: Change,
+    /// The object after the change; for a deletion, the last one.
+    pub record: Arc<Record>,
+    /// The header before the change: a selector needs both sides.
+    pub previous: Option<Arc<Header>>,
+    /// The frame most watchers send, made by the first of them.
+    pub frame: OnceLock<Bytes>,
+}
+
+/// A bounded window of events in order of revision.
+#[derive(Debug)]
+pub(crate) struct History {
+    events: VecDeque<Arc<Event>>,
+    /// Sequence number of `events[0]`.
+    first: u64,
+    /// Changes after this revision are all in the window.
+    since: Revision,
+    bytes: usize,
+}
+
+impl History {
+    pub(crate) fn new(since: Revision) -> Self {
+        Self { events: VecDeque::new(), first: 0, since, bytes: 0 }
+    }
+
+    pub(crate) fn push(&mut self, event: Arc<Event>, limits: &Limits) {
+        self.bytes += cost(&event);
+        self.events.push_back(event);
+        while self.events.len() > 1
+            && (self.events.len() > limits.history_events || self.bytes > limits.history_bytes)
+        {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(event) = self.events.pop_front() {
+            self.bytes -= cost(&event);
+            self.since = event.revision;
+            self.first += 1;
+        }
+    }
+
+    /// The oldest revision from which the window is complete.
+    pub(crate) fn since(&self) -> Revision {
+        self.since
+    }
+
+    /// The sequence number of the first event after `revision`; `None` when the
+    /// window does not reach back to it.
+    pub(crate) fn position(&self, revision: Revision) -> Option<u64> {
+        if revision < self.since {
+            return None;
+        }
+        Some(self.first + self.events.partition_point(|event| event.revision <= revision) as u64)
+    }
+
+    /// Up to `most` events from a sequence number on; `None` when they are gone.
+    pub(crate) fn read(&self, position: u64, most: usize) -> Option<Vec<Arc<Event>>> {
+        let skip = position.checked_sub(self.first)? as usize;
+        Some(self.events.iter().skip(skip).take(most).cloned().collect())
+    }
+}
+
+/// What an event weighs: its record and a frame of the same size.
+fn cost(event: &Event) -> usize {
+    2 * event.record.content.size() + 256
+}

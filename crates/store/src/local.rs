@@ -1,0 +1,90 @@
+//! A store in this process: the shared head, and a committer in front of an engine.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use carrack_api::{Key, Record, Revision};
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::committer::{self, Waiting};
+use crate::engine::{Engine, Nothing};
+use crate::head::Shared;
+use crate::sqlite::{self, OpenError};
+use crate::{CommitError, Committed, Expired, Limits, Snapshot, Store, Watch, Write};
+
+/// A store whose only writer is this process. Dropping it waits until what was
+/// accepted is stored.
+pub struct Local {
+    shared: Arc<Shared>,
+    queue: Option<mpsc::Sender<Waiting>>,
+    committer: Option<JoinHandle<()>>,
+}
+
+impl Local {
+    /// A store that is gone with the process.
+    pub fn memory(limits: Limits) -> Self {
+        Self::start(Shared::new(Vec::new(), 1, limits), Box::new(Nothing))
+    }
+
+    /// A store in a SQLite database, which is created when absent.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is wrong with the file and what to do.
+    pub fn sqlite(path: &Path, limits: Limits) -> Result<Self, OpenError> {
+        let (engine, records, revision) = sqlite::open(path)?;
+        Ok(Self::start(Shared::new(records, revision, limits), Box::new(engine)))
+    }
+
+    fn start(shared: Arc<Shared>, engine: Box<dyn Engine>) -> Self {
+        let (queue, committer) = committer::start(shared.clone(), engine);
+        Self { shared, queue: Some(queue), committer: Some(committer) }
+    }
+
+    async fn send(&self, write: Write) -> Result<Committed, CommitError> {
+        let (answer, answered) = oneshot::channel();
+        let stopped = || CommitError::Unavailable("the store is shutting down".into());
+        let queue = self.queue.as_ref().ok_or_else(stopped)?;
+        queue.send(Waiting { write, answer }).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
+    }
+}
+
+impl Store for Local {
+    fn commit(&self, write: Write) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        Box::pin(self.send(write))
+    }
+
+    fn get(&self, key: &Key) -> Option<Arc<Record>> {
+        self.shared.get(key)
+    }
+
+    fn snapshot(&self, resource: &str) -> Snapshot {
+        self.shared.snapshot(resource)
+    }
+
+    fn watch(&self, resource: &str, from: Revision) -> Result<Watch, Expired> {
+        self.shared.watch(resource, from)
+    }
+
+    fn revision(&self) -> Revision {
+        self.shared.revision()
+    }
+
+    fn read_barrier(&self) -> BoxFuture<'_, Result<Revision, CommitError>> {
+        // The head is published before a write is acknowledged, and nobody else writes.
+        Box::pin(std::future::ready(Ok(self.shared.revision())))
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(committer) = self.committer.take()
+            && committer.join().is_err()
+        {
+            tracing::error!("the committer panicked; the last batch was not acknowledged");
+        }
+    }
+}
