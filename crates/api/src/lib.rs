@@ -5,12 +5,21 @@
 //! chance takes it as an argument. Every other crate may lean on this one; it
 //! leans on none of them.
 
+pub mod convert;
+pub mod decode;
 pub mod field;
 pub mod key;
 pub mod kind;
+pub mod managed;
+pub mod patch;
+pub mod proto;
+pub mod quantity;
 pub mod record;
 pub mod schema;
+pub mod selector;
 pub mod status;
+pub mod time;
+pub mod yaml;
 
 pub use key::Key;
 pub use kind::{Kind, Kinds};

@@ -47,6 +47,12 @@ pub struct Field {
     pub ty: Ty,
     /// Whether OpenAPI lists the field as required.
     pub required: bool,
+    /// What becomes of the field when it is absent, null, zero or empty, which is
+    /// what Go's type and JSON tag of the field say.
+    pub presence: Presence,
+    /// Go's name of a named scalar type, such as `v1.Protocol`, for error messages;
+    /// empty when it follows from `ty`.
+    pub go_type: Box<str>,
     /// Lists: how they merge.
     pub list: ListType,
     /// Keys of a `map` list (server-side apply), such as `["containerPort", "protocol"]`.
@@ -104,6 +110,25 @@ pub enum ListType {
     Set,
     /// Items identified by their keys.
     Map,
+}
+
+/// What is stored for a field that is absent, null, zero or empty: the trace that
+/// a round trip through upstream's Go structs leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Presence {
+    /// Stays as it was given; null means absent. A Go pointer with `omitempty`, and
+    /// every field of a custom kind (whose nulls are kept).
+    #[default]
+    Given,
+    /// Vanishes when zero or empty: a value, list or map with `omitempty`, a struct
+    /// with `omitzero`.
+    NonZero,
+    /// Always there, with its zero value if need be (`0`, `""`, `{}`, null for a
+    /// time): a value without `omitempty`, or any struct without `omitzero`.
+    Always,
+    /// Always there, null if not given or empty: a pointer, list or map without
+    /// `omitempty`. (A pointer that was given stays as it is.)
+    Nullable,
 }
 
 impl Schema {

@@ -1,0 +1,1 @@
+//! `resource.Quantity`: exact decimal amounts with a suffix.

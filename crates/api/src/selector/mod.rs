@@ -1,0 +1,12 @@
+//! Label and field selectors.
+
+mod fields;
+mod labels;
+
+pub use fields::Fields;
+pub use labels::{Labels, Operator, Requirement, validate};
+
+/// Why a selector could not be read; displays as upstream words it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(pub String);

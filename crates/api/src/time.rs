@@ -1,0 +1,1 @@
+//! `metav1.Time` and `MicroTime` in canonical text.
