@@ -24,8 +24,13 @@ pub struct Kind {
     pub categories: Box<[Box<str>]>,
     /// Whether objects live in a namespace.
     pub namespaced: bool,
-    /// First part of store keys: `deployments.apps`, `pods`.
+    /// First part of store keys: `deployments.apps`, `pods`. Two rows share one when
+    /// the same objects are served in two groups (Event): the first row of the table
+    /// is the one in whose form they are stored, see [`Kind::stored_group`].
     pub resource: Box<str>,
+    /// Group of the stored form; differs from `group` only for the second row of
+    /// objects served in two groups, whose reads and writes convert.
+    pub stored_group: Box<str>,
     /// Served versions, preferred first.
     pub versions: Box<[Version]>,
     /// Index in `versions` of the one in which objects are stored.
@@ -35,9 +40,13 @@ pub struct Kind {
     pub verbs: Box<[Box<str>]>,
     /// Subresources such as status, scale, log.
     pub subresources: Box<[Subresource]>,
-    /// Field-selector paths beyond metadata.name and metadata.namespace, in the
+    /// Labels of field selectors beyond metadata.name and metadata.namespace, in the
     /// order of [`Header::fields`](crate::Header::fields).
     pub selectable: Box<[Box<str>]>,
+    /// Where their values are found in the stored form, to be given to
+    /// [`Content::encode`](crate::Content::encode): nearly always the label itself, but
+    /// `a.b|c.d=false` takes the first non-empty of several paths and a default.
+    pub field_paths: Box<[Box<str>]>,
     /// Whether it came from a CustomResourceDefinition.
     pub custom: bool,
 }
@@ -71,12 +80,15 @@ pub struct Subresource {
     pub verbs: Box<[Box<str>]>,
 }
 
+/// By plural or kind: the kinds and versions of that name, in any group.
+type Index = HashMap<Box<str>, Vec<(usize, usize)>>;
+
 /// All kinds that are served. Immutable; a new kind makes a new table.
 #[derive(Debug, Clone, Default)]
 pub struct Kinds {
     kinds: Vec<Arc<Kind>>,
-    by_resource: HashMap<(Box<str>, Box<str>, Box<str>), (usize, usize)>,
-    by_kind: HashMap<(Box<str>, Box<str>, Box<str>), (usize, usize)>,
+    by_resource: Index,
+    by_kind: Index,
 }
 
 // === impl Kind ===
@@ -90,6 +102,11 @@ impl Kind {
     /// The subresource of a name.
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|sub| &*sub.name == name)
+    }
+
+    /// Whether the stored form is that of another group (`events.k8s.io` Events).
+    pub fn is_alias(&self) -> bool {
+        self.stored_group != self.group
     }
 
     /// Whether objects are kept in the store (all but reviews and the like).
@@ -139,27 +156,22 @@ impl Kinds {
         self.kinds.iter()
     }
 
-    fn look_up(
-        &self,
-        map: &HashMap<(Box<str>, Box<str>, Box<str>), (usize, usize)>,
-        group: &str,
-        version: &str,
-        name: &str,
-    ) -> Option<(&Arc<Kind>, usize)> {
-        let (kind, index) = map.get(&(group.into(), version.into(), name.into()))?;
-        Some((&self.kinds[*kind], *index))
+    fn look_up(&self, names: &Index, group: &str, version: &str, name: &str) -> Option<(&Arc<Kind>, usize)> {
+        names.get(name)?.iter().find_map(|&(at, index)| {
+            let kind = &self.kinds[at];
+            (*kind.group == *group && *kind.versions[index].name == *version).then_some((kind, index))
+        })
     }
 }
 
 impl FromIterator<Arc<Kind>> for Kinds {
     fn from_iter<I: IntoIterator<Item = Arc<Kind>>>(kinds: I) -> Self {
         let kinds: Vec<_> = kinds.into_iter().collect();
-        let (mut by_resource, mut by_kind) = (HashMap::new(), HashMap::new());
+        let (mut by_resource, mut by_kind) = (Index::new(), Index::new());
         for (at, kind) in kinds.iter().enumerate() {
-            for (index, version) in kind.versions.iter().enumerate() {
-                by_resource
-                    .insert((kind.group.clone(), version.name.clone(), kind.plural.clone()), (at, index));
-                by_kind.insert((kind.group.clone(), version.name.clone(), kind.kind.clone()), (at, index));
+            for index in 0..kind.versions.len() {
+                by_resource.entry(kind.plural.clone()).or_default().push((at, index));
+                by_kind.entry(kind.kind.clone()).or_default().push((at, index));
             }
         }
         Self { kinds, by_resource, by_kind }

@@ -5,11 +5,15 @@
 //! chance takes it as an argument. Every other crate may lean on this one; it
 //! leans on none of them.
 
+pub mod columns;
 pub mod convert;
 pub mod decode;
+pub mod defaults;
+pub mod facts;
 pub mod field;
 pub mod key;
 pub mod kind;
+pub mod kinds;
 pub mod managed;
 pub mod patch;
 pub mod proto;
@@ -19,6 +23,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
+pub mod validation;
 pub mod yaml;
 
 pub use key::Key;

@@ -104,7 +104,7 @@ pub struct Record {
 
 impl Content {
     /// Encodes an object's tree. `selectable` are the JSON paths (dotted, such as
-    /// `spec.nodeName`) whose values the header keeps. `metadata.resourceVersion`
+    /// `spec.nodeName`; see [`Kind::field_paths`](crate::Kind)) whose values the header keeps. `metadata.resourceVersion`
     /// is dropped: the store assigns it. Returns `None` unless the tree is an
     /// object whose `metadata` is an object with at least one field, which every
     /// decoded write is.
@@ -271,18 +271,23 @@ impl Header {
 }
 
 /// The text at a dotted path, as field selectors compare it: strings as they are,
-/// booleans and numbers in JSON, anything else empty.
-fn field_text(top: &Map<String, Value>, path: &str) -> Box<str> {
-    let mut parts = path.split('.');
-    let mut at = parts.next().and_then(|first| top.get(first));
-    for part in parts {
-        at = at.and_then(|value| value.get(part));
+/// booleans and numbers in JSON, anything else empty. The first of several paths
+/// (`a.b|c.d`) that has a text wins, then the default after `=`.
+fn field_text(top: &Map<String, Value>, expression: &str) -> Box<str> {
+    let (paths, default) = expression.split_once('=').unwrap_or((expression, ""));
+    for path in paths.split('|') {
+        let mut parts = path.split('.');
+        let mut at = parts.next().and_then(|first| top.get(first));
+        for part in parts {
+            at = at.and_then(|value| value.get(part));
+        }
+        match at {
+            Some(Value::String(text)) if !text.is_empty() => return text.as_str().into(),
+            Some(value @ (Value::Bool(_) | Value::Number(_))) => return value.to_string().into(),
+            _ => {}
+        }
     }
-    match at {
-        Some(Value::String(text)) => text.as_str().into(),
-        Some(value @ (Value::Bool(_) | Value::Number(_))) => value.to_string().into(),
-        _ => "".into(),
-    }
+    default.into()
 }
 
 fn write_fields(out: &mut Vec<u8>, map: &Map<String, Value>, except: &[&str], leading_comma: bool) {
@@ -358,6 +363,13 @@ mod tests {
         {
             assert_eq!(Content::encode(&bad, &[""; 0]), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn field_values_may_have_alternatives_and_defaults() {
+        let paths = ["spec.none|spec.nodeName", "spec.none=0", "spec.hostNetwork=false"];
+        let content = Content::encode(&pod(), &paths).unwrap();
+        assert_eq!(*content.header.fields, ["n1".into(), "0".into(), "true".into()]);
     }
 
     #[test]

@@ -11,6 +11,9 @@ use std::collections::HashMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TypeId(pub u32);
 
+/// Group, version and kind.
+pub type GroupVersionKind = (Box<str>, Box<str>, Box<str>);
+
 /// An arena of object types.
 #[derive(Debug, Clone, Default)]
 pub struct Schema {
@@ -31,18 +34,21 @@ pub struct Object {
     /// `x-kubernetes-map-type: atomic`: server-side apply and strategic merge
     /// replace the object as a whole.
     pub atomic: bool,
-    /// `x-kubernetes-unions` discriminators are not modelled; `patchStrategy:
-    /// retainKeys` is, on the field.
-    pub group_version_kinds: Box<[(Box<str>, Box<str>, Box<str>)]>,
+    /// The kinds that this type is the body of; nearly always none or one.
+    pub group_version_kinds: Box<[GroupVersionKind]>,
 }
 
-/// One field of an object type.
-#[derive(Debug, Clone)]
+/// One field of an object type. Build one with [`Field::new`] or `..Field::default()`.
+#[derive(Debug, Clone, Default)]
 pub struct Field {
     /// JSON name.
     pub name: Box<str>,
     /// Protobuf field number; 0 when the type has no protobuf form.
     pub number: u32,
+    /// Go's inlined structs are messages in protobuf: the numbers of the embedded
+    /// messages, outermost first, that hold this field (`Volume.volumeSource` = 2);
+    /// empty, as nearly always, when the field is the message's own.
+    pub embedded: Box<[u32]>,
     /// What the field holds.
     pub ty: Ty,
     /// Whether OpenAPI lists the field as required.
@@ -57,6 +63,8 @@ pub struct Field {
     pub list: ListType,
     /// Keys of a `map` list (server-side apply), such as `["containerPort", "protocol"]`.
     pub list_keys: Box<[Box<str>]>,
+    /// `x-kubernetes-map-type: atomic` on a map: server-side apply replaces it as a whole.
+    pub atomic: bool,
     /// Strategic merge: `patchMergeKey`, empty when there is none.
     pub merge_key: Box<str>,
     /// Strategic merge: whether `patchStrategy` has `merge`.
@@ -65,10 +73,16 @@ pub struct Field {
     pub retain_keys: bool,
     /// Allowed values, when the field is an enumeration.
     pub allowed: Box<[Box<str>]>,
+    /// The default that OpenAPI publishes, as JSON text; empty when there is none
+    /// (zero values are not told apart from none).
+    pub default: Box<str>,
 }
 
 /// What a field, list item or map value holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// In protobuf a map cannot hold lists: `Map(List(T))` has messages as values whose
+/// field 1 is the list (`authentication.v1.ExtraValue`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Ty {
     /// A string.
     String,
@@ -90,7 +104,9 @@ pub enum Ty {
     Time,
     /// `metav1.MicroTime`: RFC 3339 to the microsecond, or null.
     MicroTime,
-    /// Any JSON (RawExtension, FieldsV1, JSON): kept as it is.
+    /// Any JSON (RawExtension, FieldsV1, JSON): kept as it is. In protobuf a message
+    /// whose field 1 holds the JSON text.
+    #[default]
     Any,
     /// An object of the same arena.
     Object(TypeId),
@@ -172,6 +188,13 @@ impl Schema {
     }
 }
 
+impl Field {
+    /// A field with no facts but its name and type.
+    pub fn new(name: &str, ty: Ty) -> Self {
+        Self { name: name.into(), ty, ..Self::default() }
+    }
+}
+
 impl Object {
     /// The field of a JSON name.
     pub fn field(&self, name: &str) -> Option<&Field> {
@@ -179,8 +202,19 @@ impl Object {
         Some(&self.fields[at])
     }
 
-    /// The field of a protobuf number.
+    /// The message's own field of a protobuf number (embedded messages have numbers
+    /// of their own, see [`Field::embedded`]).
     pub fn field_by_number(&self, number: u32) -> Option<&Field> {
-        self.fields.iter().find(|field| field.number == number)
+        self.field_embedded(&[], number)
+    }
+
+    /// The field of a number inside the embedded message at the path `embedded`.
+    pub fn field_embedded(&self, embedded: &[u32], number: u32) -> Option<&Field> {
+        self.fields.iter().find(|field| field.number == number && *field.embedded == *embedded)
+    }
+
+    /// Whether the path of numbers is that of an embedded message.
+    pub fn embeds(&self, path: &[u32]) -> bool {
+        !path.is_empty() && self.fields.iter().any(|field| field.embedded.starts_with(path))
     }
 }
