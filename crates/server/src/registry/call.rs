@@ -1,0 +1,129 @@
+//! One call on the registry: who does what to which object, and how.
+//!
+//! The HTTP edge makes one from a request; components inside the server make one
+//! with [`Call::internal`]. A call carries its time, so that everything that one
+//! write stamps agrees.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use carrack_api::status::Status;
+use carrack_api::{Key, Kind};
+use jiff::Timestamp;
+
+use crate::request::User;
+
+/// One call on the registry.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// On whose behalf.
+    pub user: User,
+    /// The kind.
+    pub kind: Arc<Kind>,
+    /// Index of the requested version in `kind.versions`.
+    pub version: usize,
+    /// Namespace; empty for cluster-scoped kinds and for all namespaces.
+    pub namespace: Box<str>,
+    /// Name; empty for collections and creations.
+    pub name: Box<str>,
+    /// Subresource; empty for the object itself.
+    pub subresource: Box<str>,
+    /// How.
+    pub options: Options,
+    /// What the user should know although the call succeeds.
+    pub warnings: Warnings,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// Options of writes.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `dryRun=All`: do everything but commit.
+    pub dry_run: bool,
+    /// `fieldManager`, or what stands for it.
+    pub field_manager: Box<str>,
+    /// `fieldValidation`.
+    pub field_validation: FieldValidation,
+    /// Server-side apply: take over fields of other managers.
+    pub force: bool,
+}
+
+/// What happens to unknown and duplicate fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FieldValidation {
+    /// Dropped in silence.
+    Ignore,
+    /// Dropped with a Warning header.
+    #[default]
+    Warn,
+    /// 400.
+    Strict,
+}
+
+/// Warnings gathered on the way; sent as `Warning: 299` headers.
+#[derive(Debug, Clone, Default)]
+pub struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    /// Adds one, unless it is already there.
+    pub fn add(&self, text: impl Into<String>) {
+        let text = text.into();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+
+    /// Takes all of them.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Call {
+    /// A call by machinery inside the server, on the object itself.
+    pub fn internal(user: User, kind: Arc<Kind>, namespace: &str, name: &str, now: Timestamp) -> Self {
+        Self {
+            user,
+            version: kind.storage,
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+            subresource: "".into(),
+            options: Options { field_manager: "carrack".into(), ..Options::default() },
+            warnings: Warnings::default(),
+            now,
+        }
+    }
+
+    /// The same call on a subresource.
+    pub fn on(mut self, subresource: &str) -> Self {
+        self.subresource = subresource.into();
+        self
+    }
+
+    /// The store key of the named object.
+    pub fn key(&self) -> Key {
+        Key::new(&self.kind.resource, &self.namespace, &self.name)
+    }
+
+    /// `v1`, `apps/v1`: the requested version.
+    pub fn api_version(&self) -> String {
+        self.kind.api_version(self.version)
+    }
+
+    /// 404 for the named object.
+    pub fn not_found(&self) -> Status {
+        Status::not_found(&self.kind.group, &self.kind.plural, &self.name)
+    }
+
+    /// 409 for a stale resourceVersion.
+    pub fn modified(&self) -> Status {
+        Status::modified(&self.kind.group, &self.kind.plural, &self.name)
+    }
+
+    /// 403 with a detail.
+    pub fn forbidden(&self, detail: &str) -> Status {
+        Status::forbidden(&self.kind.group, &self.kind.plural, &self.name, detail)
+    }
+}

@@ -1,0 +1,98 @@
+//! Every verb, once, for every kind.
+//!
+//! A write runs: decode (at the edge) → prepare → defaults → admission → validation →
+//! allocation → managed fields → record → compare-and-set on the store. Reads splice
+//! records and decode nothing. Kinds differ only by their [`Kind`] row, the facts
+//! behind its schema, and a [`Strategy`] where they must. Built-in and custom kinds
+//! pass through the very same code; the table of kinds may be swapped at run time.
+//!
+//! Nothing here knows HTTP; authorization has happened before.
+
+mod call;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use carrack_api::status::Status;
+use carrack_api::{Kinds, Record};
+use carrack_store::Store;
+use jiff::Timestamp;
+
+pub use call::{Call, FieldValidation, Options, Warnings};
+
+use crate::clock::Clock;
+use crate::request::User;
+use crate::seams::{Action, Admission, Conversion, Strategy};
+
+/// The registry. Share it by `Arc`.
+pub struct Registry {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    kinds: ArcSwap<Kinds>,
+    strategies: HashMap<Box<str>, Arc<dyn Strategy>>,
+    actions: HashMap<Box<str>, Arc<dyn Action>>,
+    admission: Vec<Arc<dyn Admission>>,
+    conversion: Option<Arc<dyn Conversion>>,
+}
+
+/// The parts a registry is made of.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) strategies: HashMap<Box<str>, Arc<dyn Strategy>>,
+    pub(crate) actions: HashMap<Box<str>, Arc<dyn Action>>,
+    pub(crate) admission: Vec<Arc<dyn Admission>>,
+    pub(crate) conversion: Option<Arc<dyn Conversion>>,
+}
+
+/// What a write did.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// The object as it now is (on a dry run: as it would be). Its revision is 0 when
+    /// it was never stored.
+    pub record: Arc<Record>,
+    /// Whether the object is new.
+    pub created: bool,
+}
+
+impl Registry {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { store, clock, kinds, strategies, actions, admission, conversion } = parts;
+        Self { store, clock, kinds: ArcSwap::new(kinds), strategies, actions, admission, conversion }
+    }
+
+    /// The store below. Writing to it goes past admission and validation: only for
+    /// what is not an object of a kind.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The table of kinds, as it is now.
+    pub fn kinds(&self) -> Arc<Kinds> {
+        self.kinds.load_full()
+    }
+
+    /// Replaces the table of kinds by what `change` makes of it.
+    pub fn change_kinds(&self, change: impl FnMut(&Kinds) -> Kinds) {
+        let mut change = change;
+        self.kinds.rcu(|kinds| change(kinds));
+    }
+
+    /// A call by machinery inside the server; `resource` is `pods`, `deployments.apps`.
+    ///
+    /// # Errors
+    /// 404 when no such kind is served.
+    pub fn call(&self, user: User, resource: &str, namespace: &str, name: &str) -> Result<Call, Status> {
+        let kinds = self.kinds.load();
+        let kind = kinds.stored(resource).cloned();
+        let kind = kind.ok_or_else(|| Status::other(404, "NotFound", "the server could not find the requested resource"))?;
+        Ok(Call::internal(user, kind, namespace, name, self.now()))
+    }
+}

@@ -1,0 +1,196 @@
+//! The server: its parts put together, and the service that answers requests.
+//!
+//! Built once by `cli` (or a test) and cheap to clone. It is a [`tower::Service`]
+//! that the TLS listener serves to the outside and that components of the same
+//! process call directly, with their [`User`] among the request's extensions.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use carrack_api::Kinds;
+use carrack_store::Store;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+
+use crate::clock::{Clock, SystemClock};
+use crate::http::{self as edge, Body};
+use crate::registry::{Parts, Registry};
+use crate::seams::{
+    Action, Admission, Audit, Authenticator, Authorizer, Check, Conversion, Impersonator, NodeDialer, Strategy,
+};
+
+/// Limits and names; the defaults are what production runs with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Bytes of a request body at most; more is answered 413.
+    pub body_limit: usize,
+    /// How long a request that is neither a watch nor a stream may take.
+    pub request_timeout: Duration,
+    /// Least time that a watch stays open when the client names none; up to twice as
+    /// long, so that clients do not come back all at once.
+    pub watch_timeout: Duration,
+    /// Time between two bookmarks of a watch.
+    pub bookmark_interval: Duration,
+    /// Snapshots kept for the next pages of lists; the least recently used goes first.
+    pub page_snapshots: usize,
+    /// `gitVersion` of `/version`.
+    pub git_version: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            body_limit: 3 << 20,
+            request_timeout: Duration::from_secs(60),
+            watch_timeout: Duration::from_secs(1800),
+            bookmark_interval: Duration::from_secs(60),
+            page_snapshots: 16,
+            git_version: concat!("v1.36.3+carrack", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// Puts a [`Server`] together.
+pub struct ServerBuilder {
+    parts: Parts,
+    edge: edge::Parts,
+}
+
+/// The API server. Clones share everything.
+#[derive(Clone)]
+pub struct Server {
+    state: Arc<edge::State>,
+}
+
+// === impl ServerBuilder ===
+
+impl ServerBuilder {
+    /// Limits and names.
+    pub fn config(mut self, config: Config) -> Self {
+        self.edge.config = config;
+        self
+    }
+
+    /// The clock; the system's unless set.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.parts.clock = clock;
+        self
+    }
+
+    /// Adds an authenticator; they are asked in the order in which they were added.
+    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.edge.authenticators.push(authenticator);
+        self
+    }
+
+    /// Adds an authorizer; they are asked in the order in which they were added.
+    pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.edge.authorizers.push(authorizer);
+        self
+    }
+
+    /// Adds an admission plugin.
+    pub fn admission(mut self, admission: Arc<dyn Admission>) -> Self {
+        self.parts.admission.push(admission);
+        self
+    }
+
+    /// Sets where a kind differs; `resource` is `services`, `deployments.apps`. Replaces
+    /// the server's own strategy for the kind.
+    pub fn strategy(mut self, resource: &str, strategy: Arc<dyn Strategy>) -> Self {
+        self.parts.strategies.insert(resource.into(), strategy);
+        self
+    }
+
+    /// Sets what a POST to a resource that is not stored does
+    /// (`subjectaccessreviews.authorization.k8s.io`), or to an acting subresource
+    /// (`serviceaccounts/token`).
+    pub fn action(mut self, resource: &str, action: Arc<dyn Action>) -> Self {
+        self.parts.actions.insert(resource.into(), action);
+        self
+    }
+
+    /// Sets how objects are converted between versions of a kind.
+    pub fn conversion(mut self, conversion: Arc<dyn Conversion>) -> Self {
+        self.parts.conversion = Some(conversion);
+        self
+    }
+
+    /// Sets who may act as whom.
+    pub fn impersonator(mut self, impersonator: Arc<dyn Impersonator>) -> Self {
+        self.edge.impersonator = Some(impersonator);
+        self
+    }
+
+    /// Sets the audit log.
+    pub fn audit(mut self, audit: Arc<dyn Audit>) -> Self {
+        self.edge.audit = Some(audit);
+        self
+    }
+
+    /// Sets how nodes are reached for log, exec, attach, port-forward and proxy.
+    pub fn node_dialer(mut self, dialer: Arc<dyn NodeDialer>) -> Self {
+        self.edge.dialer = Some(dialer);
+        self
+    }
+
+    /// Adds a condition of `/readyz`.
+    pub fn check(mut self, check: Check) -> Self {
+        self.edge.checks.push(check);
+        self
+    }
+
+    /// The server.
+    pub fn build(self) -> Server {
+        let registry = Arc::new(Registry::new(self.parts));
+        Server { state: Arc::new(edge::State::new(self.edge, registry)) }
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Starts to build a server over a store that serves `kinds`.
+    pub fn builder(store: Arc<dyn Store>, kinds: Kinds) -> ServerBuilder {
+        ServerBuilder {
+            parts: Parts {
+                store,
+                clock: Arc::new(SystemClock),
+                kinds: Arc::new(kinds),
+                strategies: HashMap::new(),
+                actions: HashMap::new(),
+                admission: Vec::new(),
+                conversion: None,
+            },
+            edge: edge::Parts::default(),
+        }
+    }
+
+    /// The registry, for machinery inside the server and for the in-process `Source`.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.state.registry
+    }
+}
+
+impl<B> tower_service::Service<Request<B>> for Server
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let state = self.state.clone();
+        Box::pin(async move { Ok(edge::answer(&state, request).await) })
+    }
+}
