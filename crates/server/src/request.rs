@@ -334,7 +334,11 @@ mod tests {
         check(M::GET, "/api/v1/namespaces/a", "get /v1 namespaces/ a/a");
         check(M::PUT, "/api/v1/namespaces/a/finalize", "update /v1 namespaces/finalize a/a");
         check(M::POST, "/apis/apps/v1/namespaces/a/deployments", "create apps/v1 deployments/ a/");
-        check(M::PATCH, "/apis/apps/v1/namespaces/a/deployments/d/scale", "patch apps/v1 deployments/scale a/d");
+        check(
+            M::PATCH,
+            "/apis/apps/v1/namespaces/a/deployments/d/scale",
+            "patch apps/v1 deployments/scale a/d",
+        );
         check(M::DELETE, "/api/v1/namespaces/a/pods", "deletecollection /v1 pods/ a/");
         check(M::GET, "/api/v1/nodes/n/proxy/stats/summary?x=y", "get /v1 nodes/proxy /n stats/summary");
         check(M::GET, "/api/v1/pods?fieldSelector=metadata.name%3Dp", "list /v1 pods/ /p");

@@ -20,7 +20,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::http::{self as edge, Body};
 use crate::registry::{Parts, Registry};
 use crate::seams::{
-    Action, Admission, Audit, Authenticator, Authorizer, Check, Conversion, Impersonator, NodeDialer, Strategy,
+    Action, Admission, Audit, Authenticator, Authorizer, Check, Conversion, Impersonator, NodeDialer,
+    Strategy,
 };
 
 /// Limits and names; the defaults are what production runs with.

@@ -38,7 +38,11 @@ where
 }
 
 /// Who asks (and as whom), if they may.
-async fn admit(state: &State, parts: &Parts, attributes: &Attributes) -> Result<(User, Option<User>), Status> {
+async fn admit(
+    state: &State,
+    parts: &Parts,
+    attributes: &Attributes,
+) -> Result<(User, Option<User>), Status> {
     let user = authenticate(state, parts).await?;
     let impersonated = match &state.parts.impersonator {
         Some(impersonator) => impersonator.impersonate(parts, &user).await?,
@@ -74,6 +78,7 @@ async fn authorize(state: &State, user: &User, attributes: &Attributes) -> Resul
 
 fn fail(status: &Status) -> Response<Body> {
     let mut response = Response::new(Body::from(status.to_value().to_string()));
-    *response.status_mut() = http::StatusCode::from_u16(status.code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        http::StatusCode::from_u16(status.code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     response
 }

@@ -92,7 +92,9 @@ impl Registry {
     pub fn call(&self, user: User, resource: &str, namespace: &str, name: &str) -> Result<Call, Status> {
         let kinds = self.kinds.load();
         let kind = kinds.stored(resource).cloned();
-        let kind = kind.ok_or_else(|| Status::other(404, "NotFound", "the server could not find the requested resource"))?;
+        let kind = kind.ok_or_else(|| {
+            Status::other(404, "NotFound", "the server could not find the requested resource")
+        })?;
         Ok(Call::internal(user, kind, namespace, name, self.now()))
     }
 }
