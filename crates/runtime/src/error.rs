@@ -114,32 +114,19 @@ pub enum RuntimeError {
 
 impl RuntimeError {
     /// Wraps an I/O error with what was tried on which path.
-    pub fn io(
-        operation: &'static str,
-        path: impl AsRef<Path>,
-    ) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn io(operation: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
-        move |source| Self::Io {
-            operation,
-            path,
-            source,
-        }
+        move |source| Self::Io { operation, path, source }
     }
 
     /// A sandbox that is not known.
     pub fn no_sandbox(id: impl ToString) -> Self {
-        Self::NotFound {
-            kind: "sandbox",
-            id: id.to_string(),
-        }
+        Self::NotFound { kind: "sandbox", id: id.to_string() }
     }
 
     /// A container that is not known.
     pub fn no_container(id: impl ToString) -> Self {
-        Self::NotFound {
-            kind: "container",
-            id: id.to_string(),
-        }
+        Self::NotFound { kind: "container", id: id.to_string() }
     }
 
     /// True for "not there", which removal treats as done.

@@ -267,9 +267,6 @@ pub struct LogRotation {
 
 impl Default for LogRotation {
     fn default() -> Self {
-        Self {
-            max_bytes: 10 * 1024 * 1024,
-            max_files: 5,
-        }
+        Self { max_bytes: 10 * 1024 * 1024, max_files: 5 }
     }
 }

@@ -80,20 +80,13 @@ pub trait Runtime: Send + Sync + 'static {
     fn sandbox_status<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<SandboxStatus>>;
 
     /// One container.
-    fn container_status<'a>(
-        &'a self,
-        id: &'a ContainerId,
-    ) -> BoxFuture<'a, Result<ContainerStatus>>;
+    fn container_status<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<ContainerStatus>>;
 
     /// Events from now on. Subscribe before `list`, so that nothing falls between.
     fn events(&self) -> broadcast::Receiver<RuntimeEvent>;
 
     /// Runs a command in a running container, with streams. Dropping the session kills it.
-    fn exec<'a>(
-        &'a self,
-        id: &'a ContainerId,
-        request: ExecRequest,
-    ) -> BoxFuture<'a, Result<ExecSession>>;
+    fn exec<'a>(&'a self, id: &'a ContainerId, request: ExecRequest) -> BoxFuture<'a, Result<ExecSession>>;
 
     /// Runs a command to its end; each output is cut at 16 MiB (as in the CRI). After
     /// `timeout` (zero: none) it is killed and [`crate::RuntimeError::ExecTimeout`] returned.
@@ -109,11 +102,7 @@ pub trait Runtime: Send + Sync + 'static {
     fn attach<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<ExecSession>>;
 
     /// A TCP connection to `localhost:port` inside the pod's network namespace.
-    fn port_forward<'a>(
-        &'a self,
-        id: &'a SandboxId,
-        port: u16,
-    ) -> BoxFuture<'a, Result<Box<dyn Duplex>>>;
+    fn port_forward<'a>(&'a self, id: &'a SandboxId, port: u16) -> BoxFuture<'a, Result<Box<dyn Duplex>>>;
 
     /// Pulls an image; `auth` are the credentials for its registry. Concurrent pulls of
     /// the same layers are made once.
@@ -130,8 +119,7 @@ pub trait Runtime: Send + Sync + 'static {
     fn list_images(&self) -> BoxFuture<'_, Result<Vec<ImageStatus>>>;
 
     /// The image that a reference, digest or id names; None when it is not here.
-    fn image_status<'a>(&'a self, reference: &'a str)
-    -> BoxFuture<'a, Result<Option<ImageStatus>>>;
+    fn image_status<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageStatus>>>;
 
     /// Removes a reference, and with the last one of an image its layers. An id removes
     /// all references. Refused while a container uses the layers.
@@ -320,9 +308,7 @@ pub struct RegistryAuth {
 impl std::fmt::Debug for RegistryAuth {
     /// Shows that there is one, and whose, but no secret (CVE-2020-8565).
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RegistryAuth")
-            .field("username", &self.username)
-            .finish_non_exhaustive()
+        f.debug_struct("RegistryAuth").field("username", &self.username).finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,48 @@
+# The commands of the project. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+RELEASE := target/$(TARGET)/release/carrack
+DEBUG := target/$(TARGET)/debug/carrack
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+export CARGO_TERM_COLOR ?= auto
+
+-include upstream.mk
+
+.PHONY: help build up down test lint unit lab deny bench clean
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+build: ## Build the release binary
+	@echo "building carrack (a first build takes a few minutes)"
+	cargo build --release --package carrack
+
+up: build ## Build Carrack and start a cluster with the example "hello" on this machine
+	$(SUDO) $(RELEASE) up --detach --example hello
+
+down: build ## Stop the cluster and leave the machine as it was
+	$(SUDO) $(RELEASE) down --purge
+
+test: lint unit lab ## Everything that must hold before a change lands
+
+lint: ## Formatting, clippy and docs, with warnings as errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+
+unit: ## Tests of every crate, and the house rules
+	cargo test --workspace --exclude carrack-lab
+
+lab: ## Whole clusters in network namespaces, driven by upstream's kubectl
+	cargo build --package carrack
+	$(MAKE) target/upstream/kubectl
+	cargo test --package carrack-lab
+
+deny: ## Licences, advisories and duplicate dependencies (installs cargo-deny when absent)
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny check
+
+clean: ## Remove what was built
+	cargo clean
