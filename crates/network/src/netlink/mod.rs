@@ -1,0 +1,1 @@
+//! Netlink, as much of it as is needed: messages and sockets.
