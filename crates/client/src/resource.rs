@@ -1,0 +1,116 @@
+//! Names of a resource as a client needs them: its paths and its store keys.
+//!
+//! Nothing here knows what the server serves; a [`Resource`] is only names. The
+//! constants are those that Carrack's own components use.
+
+use std::borrow::Cow;
+
+use carrack_api::Key;
+
+/// A served resource in one version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Resource {
+    /// API group; empty for the core group.
+    pub group: Cow<'static, str>,
+    /// `v1`.
+    pub version: Cow<'static, str>,
+    /// `deployments`.
+    pub plural: Cow<'static, str>,
+    /// `Deployment`.
+    pub kind: Cow<'static, str>,
+    /// First part of store keys: `deployments.apps`, `pods`.
+    pub store: Cow<'static, str>,
+    /// Whether objects live in a namespace.
+    pub namespaced: bool,
+}
+
+const fn core(plural: &'static str, kind: &'static str, namespaced: bool) -> Resource {
+    grouped("", plural, plural, kind, namespaced)
+}
+
+const fn grouped(
+    group: &'static str,
+    plural: &'static str,
+    store: &'static str,
+    kind: &'static str,
+    namespaced: bool,
+) -> Resource {
+    Resource {
+        group: Cow::Borrowed(group),
+        version: Cow::Borrowed("v1"),
+        plural: Cow::Borrowed(plural),
+        kind: Cow::Borrowed(kind),
+        store: Cow::Borrowed(store),
+        namespaced,
+    }
+}
+
+/// `v1` pods.
+pub const PODS: Resource = core("pods", "Pod", true);
+/// `v1` nodes.
+pub const NODES: Resource = core("nodes", "Node", false);
+/// `v1` namespaces.
+pub const NAMESPACES: Resource = core("namespaces", "Namespace", false);
+/// `v1` services.
+pub const SERVICES: Resource = core("services", "Service", true);
+/// `v1` endpoints.
+pub const ENDPOINTS: Resource = core("endpoints", "Endpoints", true);
+/// `v1` configmaps.
+pub const CONFIG_MAPS: Resource = core("configmaps", "ConfigMap", true);
+/// `v1` secrets.
+pub const SECRETS: Resource = core("secrets", "Secret", true);
+/// `v1` serviceaccounts.
+pub const SERVICE_ACCOUNTS: Resource = core("serviceaccounts", "ServiceAccount", true);
+/// `v1` events.
+pub const EVENTS: Resource = core("events", "Event", true);
+/// `apps/v1` deployments.
+pub const DEPLOYMENTS: Resource = grouped("apps", "deployments", "deployments.apps", "Deployment", true);
+/// `apps/v1` replicasets.
+pub const REPLICA_SETS: Resource = grouped("apps", "replicasets", "replicasets.apps", "ReplicaSet", true);
+/// `discovery.k8s.io/v1` endpointslices.
+pub const ENDPOINT_SLICES: Resource =
+    grouped("discovery.k8s.io", "endpointslices", "endpointslices.discovery.k8s.io", "EndpointSlice", true);
+/// `coordination.k8s.io/v1` leases.
+pub const LEASES: Resource =
+    grouped("coordination.k8s.io", "leases", "leases.coordination.k8s.io", "Lease", true);
+
+impl Resource {
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        carrack_api::kind::api_version(&self.group, &self.version)
+    }
+
+    /// The store key of one object; `namespace` is empty when cluster-scoped.
+    pub fn key(&self, namespace: &str, name: &str) -> Key {
+        Key::new(&self.store, namespace, name)
+    }
+
+    /// URL path of the collection; in all namespaces when `namespace` is empty.
+    pub fn collection_path(&self, namespace: &str) -> String {
+        let root = if self.group.is_empty() { "/api" } else { "/apis/" };
+        let (group, version, plural) = (&self.group, &self.version, &self.plural);
+        match namespace {
+            "" => format!("{root}{group}/{version}/{plural}"),
+            _ => format!("{root}{group}/{version}/namespaces/{namespace}/{plural}"),
+        }
+    }
+
+    /// URL path of one object.
+    pub fn path(&self, namespace: &str, name: &str) -> String {
+        format!("{}/{name}", self.collection_path(namespace))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_the_api() {
+        assert_eq!(PODS.collection_path(""), "/api/v1/pods");
+        assert_eq!(PODS.path("default", "web"), "/api/v1/namespaces/default/pods/web");
+        assert_eq!(NODES.path("", "n1"), "/api/v1/nodes/n1");
+        assert_eq!(DEPLOYMENTS.path("a", "b"), "/apis/apps/v1/namespaces/a/deployments/b");
+        assert_eq!(DEPLOYMENTS.key("a", "b").as_str(), "deployments.apps/a/b");
+    }
+}
