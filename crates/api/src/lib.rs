@@ -23,6 +23,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
+mod tree;
 pub mod validation;
 pub mod yaml;
 

@@ -1,0 +1,104 @@
+//! Small rules that many kinds share, with their sentences.
+
+use serde_json::Value;
+
+use super::names::{self, Messages};
+use crate::field::{Error, Errors, Path};
+use crate::tree::{get, items, text, texts};
+
+/// For a field that may not change.
+pub const IMMUTABLE: &str = "field is immutable";
+/// For a negative number.
+pub const NEGATIVE: &str = "must be greater than or equal to 0";
+/// For a number that is not positive.
+pub const NOT_POSITIVE: &str = "must be greater than 0";
+
+/// One `Invalid` error a sentence.
+pub fn invalid_each(errors: &mut Errors, path: &Path<'_>, value: impl Into<Value>, messages: Messages) {
+    if messages.is_empty() {
+        return;
+    }
+    let value = value.into();
+    errors.extend(messages.iter().map(|message| Error::invalid(path, value.clone(), message)));
+}
+
+/// Zero or more.
+pub fn non_negative(errors: &mut Errors, path: &Path<'_>, value: i64) {
+    if value < 0 {
+        errors.push(Error::invalid(path, value, NEGATIVE));
+    }
+}
+
+/// One or more.
+pub fn positive(errors: &mut Errors, path: &Path<'_>, value: i64) {
+    if value <= 0 {
+        errors.push(Error::invalid(path, value, NOT_POSITIVE));
+    }
+}
+
+/// The text of `field` must be one of `supported`; empty is `Required` when `required`,
+/// else fine.
+pub fn one_of(
+    errors: &mut Errors,
+    object: &Value,
+    field: &str,
+    path: &Path<'_>,
+    supported: &[&str],
+    required: bool,
+) {
+    let value = text(object, field);
+    match value {
+        "" if required => errors.push(Error::required(&path.child(field), "")),
+        "" => {}
+        _ if supported.contains(&value) => {}
+        _ => errors.push(Error::not_supported(&path.child(field), value, supported)),
+    }
+}
+
+/// A field may not change. Structs are shown as JSON.
+pub fn immutable(errors: &mut Errors, path: &Path<'_>, new: Option<&Value>, old: Option<&Value>) {
+    if !crate::tree::same(new, old) {
+        errors.push(Error::invalid(path, new.cloned().unwrap_or_default(), IMMUTABLE));
+    }
+}
+
+/// A label selector (`metav1.LabelSelector`); absent is fine.
+pub fn label_selector(errors: &mut Errors, selector: Option<&Value>, path: &Path<'_>) {
+    let Some(selector) = selector else { return };
+    super::meta::labels(selector, "matchLabels", &path.child("matchLabels"), errors);
+    let list = path.child("matchExpressions");
+    for (at, requirement) in items(selector, "matchExpressions").iter().enumerate() {
+        selector_requirement(errors, requirement, &list.index(at));
+    }
+}
+
+fn selector_requirement(errors: &mut Errors, requirement: &Value, path: &Path<'_>) {
+    let values = items(requirement, "values");
+    match text(requirement, "operator") {
+        "In" | "NotIn" if values.is_empty() => {
+            let detail = "must be specified when `operator` is 'In' or 'NotIn'";
+            errors.push(Error::required(&path.child("values"), detail));
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            errors.push(Error::forbidden(&path.child("values"), detail));
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        other => {
+            errors.push(Error::invalid(&path.child("operator"), other, "not a valid selector operator"));
+        }
+    }
+    let key = text(requirement, "key");
+    invalid_each(errors, &path.child("key"), key, names::qualified_name(key));
+    for (at, value) in texts(requirement, "values").enumerate() {
+        invalid_each(errors, &path.child("values").index(at), value, names::label_value(value));
+    }
+}
+
+/// Whether a label selector selects nothing in particular: absent or without terms.
+pub fn empty_selector(selector: Option<&Value>) -> bool {
+    selector.is_none_or(|selector| {
+        items(selector, "matchExpressions").is_empty()
+            && get(selector, "matchLabels").and_then(Value::as_object).is_none_or(|labels| labels.is_empty())
+    })
+}
