@@ -17,6 +17,9 @@ use crate::{Resource, Update};
 /// Told of each change with the state before and after (one of them may be missing).
 pub type Handler = Box<dyn Fn(Option<&Arc<Record>>, Option<&Arc<Record>>) + Send + Sync>;
 
+/// A record before and after.
+type Change = (Option<Arc<Record>>, Option<Arc<Record>>);
+
 /// Names the index entries under which a record is found.
 pub type IndexFn = fn(&Record) -> Vec<String>;
 
@@ -220,7 +223,7 @@ impl Cache {
         self.progress.send_modify(|progress| progress.revision = progress.revision.max(revision));
     }
 
-    fn tell(&self, changes: &[(Option<Arc<Record>>, Option<Arc<Record>>)]) {
+    fn tell(&self, changes: &[Change]) {
         let handlers = self.handlers.lock().expect("handlers do not panic");
         for (old, new) in changes {
             for handler in handlers.iter() {
@@ -306,7 +309,7 @@ mod tests {
 
     #[test]
     fn keeps_records_and_indexes_in_step() {
-        let cache = Cache::new(resource::PODS);
+        let cache = Cache::new(resource::PODS.clone());
         let records = vec![pod("a", "one", "u1", 1), pod("a", "two", "u2", 2), pod("ab", "three", "u1", 3)];
         cache.apply(Update::Reset { records, revision: 5 });
         assert_eq!(names(&cache.in_namespace("a")), ["one", "two"]);
@@ -322,7 +325,7 @@ mod tests {
 
     #[test]
     fn handlers_hear_what_differs() {
-        let cache = Cache::new(resource::PODS);
+        let cache = Cache::new(resource::PODS.clone());
         cache.apply(Update::Reset { records: vec![pod("a", "one", "u", 1)], revision: 1 });
         let heard: Arc<Mutex<Vec<String>>> = Arc::default();
         let log = heard.clone();
@@ -339,7 +342,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_ends_with_the_write_or_with_the_world() {
-        let cache = Arc::new(Cache::new(resource::PODS));
+        let cache = Arc::new(Cache::new(resource::PODS.clone()));
         cache.apply(Update::Reset { records: vec![pod("a", "one", "u", 1)], revision: 1 });
         let waiter = |revision| {
             let cache = cache.clone();

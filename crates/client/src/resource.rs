@@ -46,32 +46,32 @@ const fn grouped(
 }
 
 /// `v1` pods.
-pub const PODS: Resource = core("pods", "Pod", true);
+pub static PODS: Resource = core("pods", "Pod", true);
 /// `v1` nodes.
-pub const NODES: Resource = core("nodes", "Node", false);
+pub static NODES: Resource = core("nodes", "Node", false);
 /// `v1` namespaces.
-pub const NAMESPACES: Resource = core("namespaces", "Namespace", false);
+pub static NAMESPACES: Resource = core("namespaces", "Namespace", false);
 /// `v1` services.
-pub const SERVICES: Resource = core("services", "Service", true);
+pub static SERVICES: Resource = core("services", "Service", true);
 /// `v1` endpoints.
-pub const ENDPOINTS: Resource = core("endpoints", "Endpoints", true);
+pub static ENDPOINTS: Resource = core("endpoints", "Endpoints", true);
 /// `v1` configmaps.
-pub const CONFIG_MAPS: Resource = core("configmaps", "ConfigMap", true);
+pub static CONFIG_MAPS: Resource = core("configmaps", "ConfigMap", true);
 /// `v1` secrets.
-pub const SECRETS: Resource = core("secrets", "Secret", true);
+pub static SECRETS: Resource = core("secrets", "Secret", true);
 /// `v1` serviceaccounts.
-pub const SERVICE_ACCOUNTS: Resource = core("serviceaccounts", "ServiceAccount", true);
+pub static SERVICE_ACCOUNTS: Resource = core("serviceaccounts", "ServiceAccount", true);
 /// `v1` events.
-pub const EVENTS: Resource = core("events", "Event", true);
+pub static EVENTS: Resource = core("events", "Event", true);
 /// `apps/v1` deployments.
-pub const DEPLOYMENTS: Resource = grouped("apps", "deployments", "deployments.apps", "Deployment", true);
+pub static DEPLOYMENTS: Resource = grouped("apps", "deployments", "deployments.apps", "Deployment", true);
 /// `apps/v1` replicasets.
-pub const REPLICA_SETS: Resource = grouped("apps", "replicasets", "replicasets.apps", "ReplicaSet", true);
+pub static REPLICA_SETS: Resource = grouped("apps", "replicasets", "replicasets.apps", "ReplicaSet", true);
 /// `discovery.k8s.io/v1` endpointslices.
-pub const ENDPOINT_SLICES: Resource =
+pub static ENDPOINT_SLICES: Resource =
     grouped("discovery.k8s.io", "endpointslices", "endpointslices.discovery.k8s.io", "EndpointSlice", true);
 /// `coordination.k8s.io/v1` leases.
-pub const LEASES: Resource =
+pub static LEASES: Resource =
     grouped("coordination.k8s.io", "leases", "leases.coordination.k8s.io", "Lease", true);
 
 impl Resource {

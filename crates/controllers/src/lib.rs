@@ -1,1 +1,65 @@
-//! Carrack.
+//! The controllers: one file or folder each, with a pure `decide(&View, now) -> Plan`
+//! and a thin shell that gathers the view and carries the plan out.
+//!
+//! They read shared caches and write as service accounts of their own; none knows
+//! the server, the store or another controller.
+
+pub mod common;
+pub mod replicaset;
+mod shell;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use carrack_client::{Clients, Clock, Informers, Resource};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Names of all controllers, as `disabled` takes them.
+pub const NAMES: &[&str] = &["replicaset"];
+
+/// What the controllers need.
+#[derive(Clone)]
+pub struct Context {
+    /// Shared caches over one source.
+    pub informers: Arc<Informers>,
+    /// Makes the client of each controller's service account.
+    pub clients: Clients,
+    /// Wall-clock time.
+    pub clock: Arc<dyn Clock>,
+    /// Every listable and deletable resource that is served, one version each; for
+    /// the garbage collector and the namespace controller.
+    pub resources: watch::Receiver<Arc<[Resource]>>,
+    /// PEM of the CA that signs the API server's certificate, for `kube-root-ca.crt`.
+    pub root_ca_pem: String,
+    /// Names (of [`NAMES`]) of controllers that shall not run.
+    pub disabled: BTreeSet<String>,
+}
+
+/// Running controllers; dropping it stops them.
+pub struct Controllers {
+    tasks: JoinSet<()>,
+}
+
+impl Controllers {
+    /// Waits until the controllers end, which they do only when stopped or broken.
+    pub async fn wait(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Starts every controller that is not disabled. Must be called within a tokio
+/// runtime; returns at once.
+pub fn start(context: Context) -> Controllers {
+    let shared = shell::Shared {
+        informers: context.informers.clone(),
+        clients: context.clients.clone(),
+        clock: context.clock.clone(),
+        tasks: Mutex::default(),
+    };
+    let enabled = |name: &str| !context.disabled.contains(name);
+    if enabled("replicaset") {
+        replicaset::start(&shared);
+    }
+    Controllers { tasks: shared.tasks.into_inner().expect("nobody panics while spawning") }
+}
