@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 use carrack_api::status::Status;
-use carrack_api::{Kind, Value, field};
+use carrack_api::{Value, field};
 use futures::future::BoxFuture;
 use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -148,6 +148,19 @@ impl Finish {
     }
 }
 
+/// How an object goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// At once.
+    Now,
+    /// It is marked, and whoever runs it deletes it for good within so many seconds; 0
+    /// is at once.
+    Graceful(i64),
+    /// It is marked and stays until something in it is emptied (a namespace's
+    /// `spec.finalizers`).
+    Held,
+}
+
 /// Where a kind differs from all others. Every hook has a default that does nothing;
 /// status isolation, generation and metadata rules apply to every kind without one.
 pub trait Strategy: Send + Sync + 'static {
@@ -196,10 +209,11 @@ pub trait Strategy: Send + Sync + 'static {
         Box::pin(std::future::ready(()))
     }
 
-    /// Seconds between asking for the object's deletion and its going: `None` when the
-    /// kind goes at once. `asked` is `gracePeriodSeconds` of the delete options.
-    fn grace(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {
-        None
+    /// How the object goes when its deletion is asked for with `asked`
+    /// (`gracePeriodSeconds`; never negative). May change what is stored if it stays
+    /// for a while. Finalizers hold it in any case.
+    fn removal(&self, _call: &Call, _object: &mut Value, _asked: Option<i64>) -> Removal {
+        Removal::Now
     }
 }
 
@@ -259,14 +273,4 @@ pub struct Check {
     pub probe: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// Whether `/livez` asks it too.
     pub live: bool,
-}
-
-/// Converts a kind's objects between its versions, where it has several. `from` and
-/// `to` index [`Kind::versions`].
-pub trait Conversion: Send + Sync + 'static {
-    /// Converts in place.
-    ///
-    /// # Errors
-    /// The object cannot be expressed in the other version.
-    fn convert(&self, kind: &Kind, from: usize, to: usize, object: &mut Value) -> Result<(), Status>;
 }

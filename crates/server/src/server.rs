@@ -20,8 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::http::{self as edge, Body};
 use crate::registry::{Parts, Registry};
 use crate::seams::{
-    Action, Admission, Audit, Authenticator, Authorizer, Check, Conversion, Impersonator, NodeDialer,
-    Strategy,
+    Action, Admission, Audit, Authenticator, Authorizer, Check, Impersonator, NodeDialer, Strategy,
 };
 
 /// Limits and names; the defaults are what production runs with.
@@ -115,12 +114,6 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how objects are converted between versions of a kind.
-    pub fn conversion(mut self, conversion: Arc<dyn Conversion>) -> Self {
-        self.parts.conversion = Some(conversion);
-        self
-    }
-
     /// Sets who may act as whom.
     pub fn impersonator(mut self, impersonator: Arc<dyn Impersonator>) -> Self {
         self.edge.impersonator = Some(impersonator);
@@ -147,7 +140,7 @@ impl ServerBuilder {
 
     /// The server.
     pub fn build(self) -> Server {
-        let registry = Arc::new(Registry::new(self.parts));
+        let registry = Arc::new(Registry::new(self.parts, self.edge.config.page_snapshots));
         Server { state: Arc::new(edge::State::new(self.edge, registry)) }
     }
 }
@@ -165,7 +158,6 @@ impl Server {
                 strategies: HashMap::new(),
                 actions: HashMap::new(),
                 admission: Vec::new(),
-                conversion: None,
             },
             edge: edge::Parts::default(),
         }

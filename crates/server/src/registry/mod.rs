@@ -8,7 +8,17 @@
 //!
 //! Nothing here knows HTTP; authorization has happened before.
 
+mod behaviour;
 mod call;
+mod create;
+mod delete;
+mod meta;
+mod pages;
+mod patch;
+mod read;
+mod update;
+mod watch;
+mod write;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,10 +30,17 @@ use carrack_store::Store;
 use jiff::Timestamp;
 
 pub use call::{Call, FieldValidation, Options, Warnings};
+pub use delete::{DeleteOptions, Deleted, Propagation};
+pub use patch::PatchType;
+pub use read::{Items, ListOptions, Listed, Scope, VersionMatch};
+pub(crate) use watch::too_old;
+pub use watch::{Item, Seen, Start, Watcher};
+pub(crate) use write::check_fields;
 
 use crate::clock::Clock;
 use crate::request::User;
-use crate::seams::{Action, Admission, Conversion, Strategy};
+use crate::seams::{Action, Admission, Strategy};
+use pages::Pages;
 
 /// The registry. Share it by `Arc`.
 pub struct Registry {
@@ -33,8 +50,11 @@ pub struct Registry {
     strategies: HashMap<Box<str>, Arc<dyn Strategy>>,
     actions: HashMap<Box<str>, Arc<dyn Action>>,
     admission: Vec<Arc<dyn Admission>>,
-    conversion: Option<Arc<dyn Conversion>>,
+    pages: Pages,
 }
+
+/// Key in a Status's details that the edge moves to `metadata.continue`.
+pub(crate) const CONTINUE: &str = "continue";
 
 /// The parts a registry is made of.
 pub(crate) struct Parts {
@@ -44,7 +64,6 @@ pub(crate) struct Parts {
     pub(crate) strategies: HashMap<Box<str>, Arc<dyn Strategy>>,
     pub(crate) actions: HashMap<Box<str>, Arc<dyn Action>>,
     pub(crate) admission: Vec<Arc<dyn Admission>>,
-    pub(crate) conversion: Option<Arc<dyn Conversion>>,
 }
 
 /// What a write did.
@@ -58,9 +77,10 @@ pub struct Written {
 }
 
 impl Registry {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { store, clock, kinds, strategies, actions, admission, conversion } = parts;
-        Self { store, clock, kinds: ArcSwap::new(kinds), strategies, actions, admission, conversion }
+    pub(crate) fn new(parts: Parts, page_snapshots: usize) -> Self {
+        let Parts { store, clock, kinds, strategies, actions, admission } = parts;
+        let (kinds, pages) = (ArcSwap::new(kinds), Pages::new(page_snapshots));
+        Self { store, clock, kinds, strategies, actions, admission, pages }
     }
 
     /// The store below. Writing to it goes past admission and validation: only for
@@ -92,9 +112,19 @@ impl Registry {
     pub fn call(&self, user: User, resource: &str, namespace: &str, name: &str) -> Result<Call, Status> {
         let kinds = self.kinds.load();
         let kind = kinds.stored(resource).cloned();
-        let kind = kind.ok_or_else(|| {
-            Status::other(404, "NotFound", "the server could not find the requested resource")
-        })?;
+        let kind = kind.ok_or_else(no_such_resource)?;
         Ok(Call::internal(user, kind, namespace, name, self.now()))
     }
+
+    /// What a POST to a resource that is not stored, or to an acting subresource, does.
+    pub(crate) fn action(&self, resource: &str) -> Option<&Arc<dyn Action>> {
+        self.actions.get(resource)
+    }
+}
+
+/// 404 for a path that no kind serves.
+pub(crate) fn no_such_resource() -> Status {
+    let mut status = Status::other(404, "NotFound", "the server could not find the requested resource");
+    status.details = serde_json::json!({});
+    status
 }

@@ -1,0 +1,133 @@
+//! Continue tokens, and the snapshots that the next pages are taken from: all pages
+//! of a list show one revision, or the client is told that it is gone.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use carrack_api::Revision;
+use carrack_api::status::Status;
+use carrack_store::Snapshot;
+use serde::{Deserialize, Serialize};
+
+/// What upstream's tokens say of their version; ours are read by nobody else, but a
+/// person who decodes one recognizes it.
+const VERSION: &str = "meta.k8s.io/v1";
+
+const EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. You \
+    can start a new list without the continue parameter, or use the continue token in this response to \
+    retrieve the remainder of the results. Continuing with the provided token results in an inconsistent \
+    list - objects that were created, modified, or deleted between the time the first chunk was returned and \
+    now may show up in the list.";
+
+/// Where the next page starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Token {
+    /// Snapshot of all pages; `None` takes the newest (the token of an expired list).
+    pub(crate) revision: Option<Revision>,
+    /// Whole key of the last object handed out.
+    pub(crate) after: String,
+    /// Objects that come after it, where known.
+    pub(crate) remaining: Option<usize>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    v: String,
+    rv: i64,
+    start: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    remaining: Option<usize>,
+}
+
+impl Token {
+    /// The text for clients; `prefix` is what all keys of the list start with.
+    pub(crate) fn encode(&self, prefix: &str) -> String {
+        let wire = Wire {
+            v: VERSION.into(),
+            rv: self.revision.map_or(-1, |revision| revision as i64),
+            start: self.after.strip_prefix(prefix).unwrap_or(&self.after).into(),
+            remaining: self.remaining,
+        };
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&wire).expect("plain fields always encode"))
+    }
+
+    /// Reads a client's token.
+    pub(crate) fn decode(text: &str, prefix: &str) -> Result<Self, Status> {
+        let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
+        let wire: Wire = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
+        if wire.v != VERSION {
+            return Err(bad(&format!("server does not recognize this encoded version {:?}", wire.v)));
+        }
+        if wire.start.is_empty() || wire.rv == 0 {
+            return Err(bad("encoded start key or resourceVersion is missing"));
+        }
+        Ok(Self {
+            revision: u64::try_from(wire.rv).ok(),
+            after: format!("{prefix}{}", wire.start),
+            remaining: wire.remaining,
+        })
+    }
+}
+
+/// 410 with a token for going on inconsistently.
+pub(crate) fn expired(token: &Token, prefix: &str) -> Status {
+    let go_on = Token { revision: None, remaining: None, ..token.clone() };
+    let mut status = Status::expired(EXPIRED);
+    status.details = serde_json::json!({ super::CONTINUE: go_on.encode(prefix) });
+    status
+}
+
+/// The snapshots of lists that are being paged through, the least recently used
+/// going first. A snapshot shares everything with the head but what has changed since.
+#[derive(Default)]
+pub(crate) struct Pages {
+    most: usize,
+    kept: Mutex<VecDeque<(Box<str>, Snapshot)>>,
+}
+
+impl Pages {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, kept: Mutex::default() }
+    }
+
+    pub(crate) fn keep(&self, resource: &str, snapshot: &Snapshot) {
+        if self.get(resource, snapshot.revision).is_some() {
+            return;
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back((resource.into(), snapshot.clone()));
+        while kept.len() > self.most {
+            kept.pop_front();
+        }
+    }
+
+    pub(crate) fn get(&self, resource: &str, revision: Revision) -> Option<Snapshot> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|(r, s)| &**r == resource && s.revision == revision)?;
+        let entry = kept.remove(at)?;
+        let snapshot = entry.1.clone();
+        kept.push_back(entry);
+        Some(snapshot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_read_back() {
+        for (revision, remaining) in [(Some(7), Some(3)), (None, None)] {
+            let token = Token { revision, after: "pods/default/web".into(), remaining };
+            for prefix in ["pods/", "pods/default/"] {
+                assert_eq!(Token::decode(&token.encode(prefix), prefix).unwrap(), token);
+            }
+        }
+        for bad in ["", "%", "e30", "bm8"] {
+            assert_eq!(Token::decode(bad, "pods/").unwrap_err().code, 400, "{bad}");
+        }
+    }
+}

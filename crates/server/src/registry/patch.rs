@@ -1,0 +1,78 @@
+//! Patches. The patch is applied to the object in the request's version, the outcome
+//! decoded like any body, and written by the loop of `update`.
+
+use carrack_api::status::Status;
+use carrack_api::{Value, decode, patch};
+
+use super::call::Call;
+use super::write::check_fields;
+use super::{Registry, Written};
+
+/// The kinds of patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchType {
+    /// `application/json-patch+json`.
+    Json,
+    /// `application/merge-patch+json`.
+    Merge,
+    /// `application/strategic-merge-patch+json`.
+    Strategic,
+}
+
+impl Registry {
+    /// Patches an object or its subresource.
+    ///
+    /// # Errors
+    /// What a client would be answered.
+    pub async fn patch(&self, call: &Call, ty: PatchType, body: &[u8]) -> Result<Written, Status> {
+        self.change(call, &mut |old| self.patched(call, ty, body, old)).await
+    }
+
+    /// The patched object, canonical and defaulted.
+    pub(crate) fn patched(
+        &self,
+        call: &Call,
+        ty: PatchType,
+        body: &[u8],
+        old: &Value,
+    ) -> Result<Value, Status> {
+        let version = &call.kind.versions[call.version];
+        let patched = apply(&version.schema, version.root, ty, body, old.clone())
+            .map_err(|error| about(call, &error))?;
+        let decoded = decode::value(&version.schema, version.root, patched.value)
+            .map_err(|error| Status::other(422, "Invalid", error.to_string()))?;
+        let mut findings = patched.strict;
+        findings.extend(decoded.strict.into_iter().filter(|f| !findings.contains(f)).collect::<Vec<_>>());
+        check_fields(call, findings)?;
+        let mut object = self.defaulted(call, decoded.value);
+        super::meta::settle_namespace(call, &mut object)?;
+        super::meta::settle_name(call, &mut object)?;
+        Ok(object)
+    }
+}
+
+/// Applies a patch to a tree of the type `root`.
+pub(crate) fn apply(
+    schema: &carrack_api::schema::Schema,
+    root: carrack_api::schema::TypeId,
+    ty: PatchType,
+    body: &[u8],
+    object: Value,
+) -> Result<patch::Patched, patch::Error> {
+    match ty {
+        PatchType::Json => patch::json(object, body),
+        PatchType::Merge => patch::merge(object, body),
+        PatchType::Strategic => patch::strategic(schema, root, object, body),
+    }
+}
+
+/// A patch that does not apply, as a failure about the object.
+fn about(call: &Call, error: &patch::Error) -> Status {
+    let mut status = error.to_status();
+    if status.code == 422 {
+        status.details = serde_json::json!({
+            "name": &*call.name, "group": &*call.kind.group, "kind": &*call.kind.plural,
+        });
+    }
+    status
+}

@@ -1,0 +1,175 @@
+//! What every write shares: the tree's forms, admission, validation, and the commit.
+
+use std::sync::Arc;
+
+use carrack_api::status::Status;
+use carrack_api::{Content, Kind, Record, Value, convert, decode, defaults, managed, validation};
+use carrack_store::{CommitError, Committed, Expect, Write};
+
+use super::call::{Call, FieldValidation};
+use super::{Registry, behaviour, meta};
+use crate::clock::rfc3339;
+use crate::seams::{AdmissionRequest, Operation, Strategy};
+
+/// Warnings about a body's fields that are sent at most.
+const FIELD_WARNINGS: usize = 100;
+
+impl Registry {
+    /// Brings a tree (of the call's version) into canonical form, with defaults, as a
+    /// request body is. Unknown fields are dropped, in silence.
+    ///
+    /// # Errors
+    /// 400 for a field of a wrong type.
+    pub fn canonical(&self, call: &Call, object: Value) -> Result<Value, Status> {
+        let version = &call.kind.versions[call.version];
+        let decoded = decode::value(&version.schema, version.root, object)
+            .map_err(|error| error.to_status(&call.kind.kind, &version.name))?;
+        Ok(self.defaulted(call, decoded.value))
+    }
+
+    /// Fills in defaults of a decoded object of the call's version.
+    pub(crate) fn defaulted(&self, call: &Call, mut object: Value) -> Value {
+        if let Some(top) = object.as_object_mut() {
+            top.insert("apiVersion".into(), call.api_version().into());
+            top.insert("kind".into(), (&*call.kind.kind).into());
+        }
+        if !call.kind.custom {
+            defaults::default_object(&call.kind, call.version, &mut object);
+        }
+        object
+    }
+
+    /// The stored object in the call's version.
+    pub(crate) fn in_version(&self, call: &Call, record: &Record) -> Result<Value, Status> {
+        to_version(&call.kind, &call.api_version(), record.decode())
+    }
+
+    pub(crate) fn strategy(&self, kind: &Kind) -> Option<&Arc<dyn Strategy>> {
+        self.strategies.get(&kind.resource)
+    }
+
+    /// Mutating admission.
+    pub(crate) async fn mutate(
+        &self,
+        call: &Call,
+        operation: Operation,
+        old: Option<&Value>,
+        object: &mut Value,
+    ) -> Result<(), Status> {
+        let request = AdmissionRequest { operation, call, old, registry: self };
+        for plugin in self.admission.iter().filter(|plugin| plugin.handles(&request)) {
+            plugin.mutate(&request, object).await?;
+        }
+        Ok(())
+    }
+
+    /// Validating admission.
+    pub(crate) async fn admit(
+        &self,
+        call: &Call,
+        operation: Operation,
+        old: Option<&Value>,
+        object: Option<&Value>,
+    ) -> Result<(), Status> {
+        let request = AdmissionRequest { operation, call, old, registry: self };
+        for plugin in self.admission.iter().filter(|plugin| plugin.handles(&request)) {
+            plugin.validate(&request, object).await?;
+        }
+        Ok(())
+    }
+
+    /// The rules of the kind.
+    pub(crate) fn validate(&self, call: &Call, object: &Value, old: Option<&Value>) -> Result<(), Status> {
+        let kind = &*call.kind;
+        let mut errors = match old {
+            None => validation::validate_create(kind, object),
+            Some(old) if &*call.subresource == "status" => {
+                validation::validate_status_update(kind, object, old)
+            }
+            Some(old) => validation::validate_update(kind, object, old),
+        };
+        if let Some(strategy) = self.strategy(kind) {
+            errors.extend(strategy.validate(call, object, old));
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(Status::invalid(&kind.group, &kind.kind, meta::text(object, "name"), &errors))
+    }
+
+    /// Records in managedFields what the call changed.
+    pub(crate) fn manage(&self, call: &Call, old: Option<&Value>, object: &mut Value) {
+        let version = &call.kind.versions[call.version];
+        let write = managed::Write {
+            manager: &call.options.field_manager,
+            api_version: &call.api_version(),
+            time: &rfc3339(call.now),
+            subresource: &call.subresource,
+        };
+        managed::update(&version.schema, version.root, &write, old, object);
+    }
+
+    /// The object as it will be stored.
+    pub(crate) fn content(&self, call: &Call, object: Value) -> Result<Content, Status> {
+        let object = to_version(&call.kind, &stored_version(&call.kind), object)?;
+        Content::encode(&object, &call.kind.field_paths)
+            .ok_or_else(|| Status::bad_request("the object has no metadata"))
+    }
+
+    /// Commits a write; `Ok(Err(record))` is a conflict and holds what is there.
+    pub(crate) async fn commit(
+        &self,
+        call: &Call,
+        name: &str,
+        expect: Expect,
+        content: Option<Content>,
+    ) -> Result<Result<Committed, Option<Arc<Record>>>, Status> {
+        let key = carrack_api::Key::new(&call.kind.resource, &call.namespace, name);
+        let unsynced = behaviour::unsynced(&call.kind, &call.namespace);
+        match self.store.commit(Write { key, expect, content, unsynced }).await {
+            Ok(committed) => Ok(Ok(committed)),
+            Err(CommitError::Conflict(record)) => Ok(Err(record)),
+            Err(error @ CommitError::Unavailable(_)) => Err(Status::internal(error)),
+        }
+    }
+}
+
+/// `apps/v1`: the version in which a kind's objects are stored.
+pub(crate) fn stored_version(kind: &Kind) -> String {
+    carrack_api::kind::api_version(&kind.stored_group, &kind.versions[kind.storage].name)
+}
+
+/// Converts an object, unless it already is of the version.
+pub(crate) fn to_version(kind: &Kind, api_version: &str, mut object: Value) -> Result<Value, Status> {
+    if object["apiVersion"].as_str() == Some(api_version) {
+        return Ok(object);
+    }
+    if kind.custom {
+        object["apiVersion"] = api_version.into();
+        return Ok(object);
+    }
+    convert::convert(&kind.kind, api_version, object).map_err(Status::internal)
+}
+
+/// Does with strictness findings what the caller asked for.
+///
+/// # Errors
+/// 400 under `Strict`.
+pub(crate) fn check_fields(call: &Call, findings: Vec<String>) -> Result<(), Status> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    match call.options.field_validation {
+        FieldValidation::Ignore => Ok(()),
+        FieldValidation::Warn => {
+            findings.into_iter().take(FIELD_WARNINGS).for_each(|finding| call.warnings.add(finding));
+            Ok(())
+        }
+        FieldValidation::Strict => {
+            let kind = &call.kind.kind;
+            let version = &call.kind.versions[call.version].name;
+            let error = decode::Error(format!("strict decoding error: {}", findings.join(", ")));
+            Err(error.to_status(kind, version))
+        }
+    }
+}
