@@ -1,1 +1,15 @@
-//! Carrack.
+//! For tests: machines made of namespaces with no route out, in which a whole cluster
+//! runs and of which no trace remains; images from Debian's packages; a registry; and
+//! upstream's programs.
+//!
+//! Everything is bounded in time. What a test starts ends with the test: a machine's
+//! first process takes the whole of its process namespace with it.
+
+pub mod cluster;
+pub mod images;
+pub mod machine;
+pub mod paths;
+pub mod traces;
+
+pub use cluster::Cluster;
+pub use machine::Machine;
