@@ -80,7 +80,8 @@ fn present_enums(table: &str) -> Enums {
             let mut words = field.split(' ');
             let field = words.next().unwrap_or_default().to_owned();
             if let Some(values) = words.find_map(|word| word.strip_prefix("enum:")) {
-                enums.insert((name.clone(), field), values.split('|').map(str::to_owned).collect());
+                let values = values.split('|').map(|value| value.replace('~', " "));
+                enums.insert((name.clone(), field), values.collect());
             }
         } else {
             name = format!("{package}.{}", line.split(' ').next().unwrap_or_default());
@@ -168,7 +169,7 @@ fn fields(out: &mut String, name: &str, schema: &Value, messages: &Messages, enu
         }
         merge_facts(out, facts)?;
         if let Some(values) = enums.get(&(name.to_owned(), field.clone())) {
-            write!(out, " enum:{}", values.join("|"))?;
+            write!(out, " enum:{}", values.join("|").replace(' ', "~"))?;
         }
         let default = &facts["default"];
         if !matches!(default.to_string().as_str(), "null" | "\"\"" | "{}" | "0" | "false") {

@@ -12,7 +12,7 @@
 //!  ports []ContainerPort 1.6 …          the number inside the embedded message 1
 //!  … set | key:a,b | atomic             list type set or map with its keys; atomic map
 //!  … merge:name | merge | retain        strategic merge: key, or none; retainKeys
-//!  … enum:A|B ="A"                      allowed values; published default
+//!  … enum:A|B~C ="A"                    allowed values, ~ for a space; published default
 //! ```
 //!
 //! A type is a scalar's word, the name of a type of the same package, or one with
@@ -157,7 +157,7 @@ fn fact(field: &mut Field, word: &str) {
             field.patch_merge = true;
             field.merge_key = key.into();
         }
-        Some(("enum", values)) => field.allowed = list(values, '|'),
+        Some(("enum", values)) => field.allowed = list(&values.replace('~', " "), '|'),
         _ => match word {
             "!" => field.required = true,
             "set" => field.list = ListType::Set,
@@ -206,7 +206,10 @@ mod tests {
         );
         assert!(container.field("name").unwrap().required);
         let port = object("io.k8s.api.core.v1.ContainerPort");
-        assert_eq!(&*port.field("protocol").unwrap().default, "\"TCP\"");
+        let protocol = port.field("protocol").unwrap();
+        assert_eq!((&*protocol.default, protocol.allowed.len()), ("\"TCP\"", 3));
+        let request = object("io.k8s.api.certificates.v1.CertificateSigningRequestSpec");
+        assert!(request.field("usages").unwrap().allowed.contains(&"server auth".into()));
         let deployment = object("io.k8s.api.apps.v1.DeploymentSpec");
         assert!(deployment.field("strategy").unwrap().retain_keys);
         let pod = object("io.k8s.api.core.v1.Pod");
