@@ -1,10 +1,26 @@
 //! What `kubectl get` shows of an object: column definitions and cells, as upstream's
 //! internal printers make them. Pure: ages are told from a given now.
+//!
+//! `columns.txt` holds the headings; kinds that it does not list have a name and a
+//! creation time. Cells are made kind by kind in the files beside this one.
+
+mod core;
+mod format;
+mod network;
+mod others;
+mod pods;
+mod workloads;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::Kind;
+use crate::tree::text_at;
+
+pub use format::human_duration;
 
 /// One column of a Table (`metav1.TableColumnDefinition`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,11 +31,17 @@ pub struct Column {
     pub ty: &'static str,
     /// `name` for the column that names the object, else empty.
     pub format: &'static str,
-    /// A sentence about the column.
+    /// A sentence about the column; may be empty.
     pub description: &'static str,
     /// 0 is always shown, higher only with `-o wide`.
     pub priority: i32,
 }
+
+/// Columns of a kind that has none of its own, custom kinds among them.
+const PLAIN: [Column; 2] = [
+    Column { name: "Name", ty: "string", format: "name", description: "", priority: 0 },
+    Column { name: "Created At", ty: "date", format: "", description: "", priority: 0 },
+];
 
 impl Column {
     /// The definition as it stands in a Table.
@@ -29,28 +51,69 @@ impl Column {
     }
 }
 
-/// The columns of a kind's version.
-pub fn table(_kind: &Kind, _version: usize) -> &'static [Column] {
-    &[
-        Column {
-            name: "Name",
-            ty: "string",
-            format: "name",
-            description: "Name of the object.",
-            priority: 0,
-        },
-        Column {
-            name: "Created At",
-            ty: "date",
-            format: "",
-            description: "When the object was created.",
-            priority: 0,
-        },
-    ]
+/// The columns of a kind; every version has the same.
+pub fn table(kind: &Kind, _version: usize) -> &'static [Column] {
+    static TABLES: LazyLock<HashMap<&str, Vec<Column>>> = LazyLock::new(|| {
+        let lines = include_str!("columns.txt").lines().filter(|line| !line.starts_with('#'));
+        let table = |line: &'static str| {
+            let (resource, columns) = line.split_once(' ')?;
+            Some((resource, columns.split('|').map(column).collect()))
+        };
+        lines.filter_map(table).collect()
+    });
+    match TABLES.get(&*kind.resource) {
+        Some(columns) if !kind.custom => columns,
+        _ => &PLAIN,
+    }
 }
 
-/// The cells of an object's row, one a column. `object` is of the kind's preferred form.
-pub fn cells(_kind: &Kind, object: &Value, _now: Timestamp) -> Vec<Value> {
-    let meta = &object["metadata"];
-    vec![meta["name"].clone(), meta["creationTimestamp"].clone()]
+fn column(text: &'static str) -> Column {
+    let wide = text.strip_suffix('+');
+    let text = wide.unwrap_or(text);
+    // (A heading such as `Port(s)` has parentheses of its own.)
+    let (text, format) = text.strip_suffix("(name)").map_or((text, ""), |name| (name, "name"));
+    let (name, ty) = text.split_once(':').unwrap_or((text, "string"));
+    Column { name, ty, format, description: "", priority: wide.is_some().into() }
 }
+
+/// The cells of an object's row, one a column. `object` is in the stored form of the
+/// kind (for Events that of the core group).
+pub fn cells(kind: &Kind, object: &Value, now: Timestamp) -> Vec<Value> {
+    let row = Row { object, now };
+    let cells = if kind.custom {
+        None
+    } else {
+        match &*kind.group {
+            "" if &*kind.kind == "Pod" => Some(pods::pod(&row)),
+            "" | "events.k8s.io" => core::cells(&kind.kind, &row),
+            "apps" | "batch" | "autoscaling" | "policy" => workloads::cells(&kind.kind, &row),
+            "networking.k8s.io" | "discovery.k8s.io" => network::cells(&kind.kind, &row),
+            _ => others::cells(&kind.kind, &row),
+        }
+    };
+    cells.unwrap_or_else(|| vec![row.name(), object["metadata"]["creationTimestamp"].clone()])
+}
+
+/// An object and the time at which it is shown.
+struct Row<'a> {
+    object: &'a Value,
+    now: Timestamp,
+}
+
+impl Row<'_> {
+    fn name(&self) -> Value {
+        text_at(self.object, &["metadata", "name"]).into()
+    }
+
+    fn age(&self) -> Value {
+        self.since(&["metadata", "creationTimestamp"]).into()
+    }
+
+    /// Time since the timestamp at a path.
+    fn since(&self, path: &[&str]) -> String {
+        format::since(text_at(self.object, path), self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests;
