@@ -1,0 +1,67 @@
+//! Secret files: whole or absent, readable by their owner only.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use super::PkiError;
+
+fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> PkiError {
+    let path = path.to_owned();
+    move |source| PkiError::Io { path, source }
+}
+
+/// Makes a directory (and those above it) that only its owner may enter; one that is
+/// there already is left as it is, for an administrator may have opened it on purpose.
+pub(super) fn private_dir(path: &Path) -> Result<(), PkiError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed(path))
+}
+
+/// The text of a file; `None` when there is none.
+pub(super) fn read(path: &Path) -> Result<Option<String>, PkiError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        // Not text: treat as damaged, which callers find out by its contents.
+        Err(error) if error.kind() == ErrorKind::InvalidData => Ok(Some(String::new())),
+        Err(error) => Err(failed(path)(error)),
+    }
+}
+
+/// Replaces a file in one step: a crash leaves the old one or the new one.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), PkiError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = Path::new(&temporary);
+    let put = || -> std::io::Result<()> {
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
+        // A file left over from a crash keeps its own mode unless told.
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(temporary, path)?;
+        match path.parent() {
+            Some(parent) => fs::File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    put().map_err(failed(path))
+}
+
+/// The PEM blocks of a text, each with its first and last line.
+pub(super) fn blocks(text: &str) -> Vec<String> {
+    let (mut all, mut block) = (Vec::new(), String::new());
+    for line in text.lines() {
+        if line.starts_with("-----BEGIN ") {
+            block.clear();
+        }
+        block.push_str(line);
+        block.push('\n');
+        if line.starts_with("-----END ") {
+            all.push(std::mem::take(&mut block));
+        }
+    }
+    all
+}
