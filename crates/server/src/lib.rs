@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod http;
+pub mod pki;
 pub mod registry;
 pub mod request;
 pub mod seams;

@@ -113,7 +113,8 @@ impl Authority {
         let key = KeyPair::from_pem(key)?;
         let der = CertificateDer::from_pem_slice(certificate.as_bytes())
             .map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
-        let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
+        let (_, parsed) =
+            X509Certificate::from_der(&der).map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
         if parsed.public_key().subject_public_key.data != key.public_key_raw() {
             return Err(rcgen::Error::CouldNotParseKeyPair);
         }

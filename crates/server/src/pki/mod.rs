@@ -235,7 +235,9 @@ impl Pki {
         let serving = open_or_issue(&self.authority, &path, &subject, now)?;
         self.serving.replace(&serving)?;
         self.write_kubeconfig(now)?;
-        Ok(issue::renew_at(&serving.certificate).unwrap_or(now).max(now + jiff::SignedDuration::from_hours(1)))
+        Ok(issue::renew_at(&serving.certificate)
+            .unwrap_or(now)
+            .max(now + jiff::SignedDuration::from_hours(1)))
     }
 
     /// Writes the administrator's kubeconfig unless the one that is there fits.
@@ -257,7 +259,8 @@ impl Pki {
 /// The CA and the token keys: read, or made and written in one piece.
 fn open_cluster(path: &Path, now: Timestamp) -> Result<(Authority, Vec<Vec<u8>>), PkiError> {
     if let Some(text) = files::read(path)? {
-        let malformed = |detail: &str| PkiError::Malformed { path: path.to_owned(), detail: detail.to_owned() };
+        let malformed =
+            |detail: &str| PkiError::Malformed { path: path.to_owned(), detail: detail.to_owned() };
         let blocks = files::blocks(&text);
         let [certificate, key, tokens @ ..] = &blocks[..] else {
             return Err(malformed("the CA's certificate or key is missing"));

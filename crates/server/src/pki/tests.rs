@@ -66,9 +66,13 @@ fn files_are_private() {
     let dir = tempfile::tempdir().unwrap();
     let dir = &dir.path().join("data");
     Pki::open_or_create(dir, names(), now()).unwrap();
-    for (name, mode) in
-        [("", 0o700), ("pki", 0o700), ("pki/cluster.pem", 0o600), ("pki/apiserver.pem", 0o600), ("kubeconfig", 0o600)]
-    {
+    for (name, mode) in [
+        ("", 0o700),
+        ("pki", 0o700),
+        ("pki/cluster.pem", 0o600),
+        ("pki/apiserver.pem", 0o600),
+        ("kubeconfig", 0o600),
+    ] {
         let found = std::fs::metadata(dir.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(found, mode, "{name}: {found:o}");
     }
@@ -89,7 +93,11 @@ fn subjects_read_back() {
 }
 
 /// A handshake in memory: who is let in, with which name.
-fn handshake(server: rustls::ServerConfig, client: rustls::ClientConfig, name: &str) -> Result<bool, rustls::Error> {
+fn handshake(
+    server: rustls::ServerConfig,
+    client: rustls::ClientConfig,
+    name: &str,
+) -> Result<bool, rustls::Error> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut client = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
     let mut server = rustls::ServerConnection::new(Arc::new(server)).unwrap();
@@ -115,7 +123,9 @@ fn verifies_both_ends() {
     let theirs = Pki::open_or_create(theirs.path(), names(), today).unwrap();
     let admin = ours.identity("kubernetes-admin", "system:masters", today).unwrap();
     let client = |pki: &Pki| pki.client_config(&admin, clock()).unwrap();
-    for name in ["kubernetes", "kubernetes.default.svc.cluster.local", "localhost", "127.0.0.1", "::1", "10.96.0.1"] {
+    for name in
+        ["kubernetes", "kubernetes.default.svc.cluster.local", "localhost", "127.0.0.1", "::1", "10.96.0.1"]
+    {
         assert_eq!(handshake(ours.server_config(clock()).unwrap(), client(&ours), name), Ok(true), "{name}");
     }
     for name in ["example.com", "192.0.2.99"] {
