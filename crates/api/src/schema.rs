@@ -31,6 +31,9 @@ pub struct Object {
     pub fields: Box<[Field]>,
     /// Whether unknown fields are kept (`x-kubernetes-preserve-unknown-fields`).
     pub preserve_unknown: bool,
+    /// Custom kinds: values of wrong types and nulls are kept for validation to
+    /// judge, where built-in kinds refuse them while decoding.
+    pub loose: bool,
     /// `x-kubernetes-map-type: atomic`: server-side apply and strategic merge
     /// replace the object as a whole.
     pub atomic: bool,

@@ -4,12 +4,24 @@
 //! structs: unknown fields dropped (and reported with their path), zero values of
 //! `omitempty` fields gone, value structs present, quantities and times in canonical
 //! form. Errors are worded as `sigs.k8s.io/json` words them. Nothing is defaulted or
-//! validated here.
+//! validated here. Trees are at most 128 levels deep.
 
+mod path;
+mod presence;
+mod seed;
+mod syntax;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use serde::de::{DeserializeSeed, Deserializer};
 use serde_json::Value;
 
-use crate::schema::{Schema, TypeId};
+use crate::schema::{Schema, Ty, TypeId};
 use crate::status::Status;
+use seed::Context;
 
 /// A decoded body.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,52 +36,157 @@ pub struct Decoded {
 
 /// Why a body could not be decoded. Displays as upstream's decoder words it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Error(pub String);
+pub enum Error {
+    /// The kind is known; the rest does not fit it.
+    #[error("{0}")]
+    Unfit(String),
+    /// Not even apiVersion and kind can be read.
+    #[error("{reason}")]
+    Unreadable {
+        /// What the parser says.
+        reason: String,
+        /// The first bytes of the body, as upstream quotes them.
+        summary: String,
+    },
+}
 
 impl Decoded {
     /// `strict decoding error: unknown field "a", duplicate field "b"`, when there
     /// is anything to refuse under `fieldValidation=Strict`.
     pub fn strict_error(&self) -> Option<Error> {
-        (!self.strict.is_empty()).then(|| Error(format!("strict decoding error: {}", self.strict.join(", "))))
+        let text = || format!("strict decoding error: {}", self.strict.join(", "));
+        (!self.strict.is_empty()).then(|| Error::Unfit(text()))
     }
 }
 
 impl Error {
-    /// 400: `Deployment in version "v1" cannot be handled as a Deployment: …`.
+    /// 400: `Deployment in version "v1" cannot be handled as a Deployment: …`, or
+    /// `the object provided is unrecognized (must be of type Deployment): …`.
     pub fn to_status(&self, kind: &str, version: &str) -> Status {
-        Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {self}"))
+        Status::bad_request(match self {
+            Self::Unfit(reason) => {
+                format!("{kind} in version {version:?} cannot be handled as a {kind}: {reason}")
+            }
+            Self::Unreadable { summary, .. } => {
+                format!("the object provided is unrecognized (must be of type {kind}): {self} ({summary})")
+            }
+        })
+    }
+
+    fn unreadable_json(reason: &str, body: &[u8]) -> Self {
+        Self::unreadable(format!("couldn't get version/kind; json parse error: {reason}"), body)
+    }
+
+    fn unreadable(reason: String, body: &[u8]) -> Self {
+        Self::Unreadable { reason, summary: summary(body) }
     }
 }
 
 /// Decodes a JSON body as the type `root`.
 pub fn json(schema: &Schema, root: TypeId, body: &[u8]) -> Result<Decoded, Error> {
-    let _ = (schema, root);
-    let value = serde_json::from_slice(body).map_err(|e| Error(e.to_string()))?;
-    Ok(Decoded { value, strict: Vec::new() })
+    // Go replaces invalid UTF-8 where serde_json would refuse it.
+    let text = String::from_utf8_lossy(body);
+    let mut deserializer = serde_json::Deserializer::from_str(&text);
+    let decoded = run(schema, root, &mut deserializer);
+    let trailing = decoded.is_ok() && deserializer.end().is_err();
+    match decoded {
+        Ok(decoded) if !trailing => decoded,
+        _ => Err(Error::unreadable_json(&syntax::describe(text.as_bytes()), body)),
+    }
 }
 
 /// Decodes a YAML body (one document) as the type `root`.
 pub fn yaml(schema: &Schema, root: TypeId, body: &[u8]) -> Result<Decoded, Error> {
-    json(schema, root, body)
+    let document = match crate::yaml::read(body) {
+        Ok(document) => document,
+        Err(error) => return Err(Error::unreadable(error.to_string(), body)),
+    };
+    let mut decoded = value(schema, root, document.value)?;
+    if !document.duplicates.is_empty() {
+        let list = document.duplicates.join("\n  ");
+        decoded.strict.insert(0, format!("yaml: unmarshal errors:\n  {list}"));
+    }
+    Ok(decoded)
 }
 
 /// Decodes a tree, such as the outcome of a patch.
 pub fn value(schema: &Schema, root: TypeId, value: Value) -> Result<Decoded, Error> {
-    let _ = (schema, root);
-    Ok(Decoded { value, strict: Vec::new() })
+    match run(schema, root, value) {
+        Ok(decoded) => decoded,
+        Err(error) => Err(Error::Unfit(error.to_string())),
+    }
 }
 
 /// `apiVersion` and `kind` of a JSON body without decoding the rest; absent ones
 /// are empty.
 pub fn type_meta(body: &[u8]) -> Result<(String, String), Error> {
     #[derive(serde::Deserialize)]
-    struct Types {
-        #[serde(default, rename = "apiVersion")]
-        api_version: Option<String>,
-        #[serde(default)]
-        kind: Option<String>,
+    struct Types<'a> {
+        #[serde(default, borrow, rename = "apiVersion")]
+        api_version: Option<Cow<'a, str>>,
+        #[serde(default, borrow)]
+        kind: Option<Cow<'a, str>>,
     }
-    let types: Types = serde_json::from_slice(body).map_err(|e| Error(e.to_string()))?;
-    Ok((types.api_version.unwrap_or_default(), types.kind.unwrap_or_default()))
+    let text = String::from_utf8_lossy(body);
+    match serde_json::from_str::<Types<'_>>(&text) {
+        Ok(types) => {
+            let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned).unwrap_or_default();
+            Ok((owned(types.api_version), owned(types.kind)))
+        }
+        Err(_) => Err(Error::unreadable_json(&unreadable_types(&text), body)),
+    }
+}
+
+/// The outer error is one of syntax, the inner one of types.
+fn run<'de, D: Deserializer<'de>>(
+    schema: &Schema,
+    root: TypeId,
+    deserializer: D,
+) -> Result<Result<Decoded, Error>, D::Error> {
+    let context = Context::new(schema);
+    let value = match context.root(root).deserialize(deserializer) {
+        Ok(value) => value,
+        Err(error) => match context.error.take() {
+            Some(reason) => return Ok(Err(Error::Unfit(reason))),
+            None => return Err(error),
+        },
+    };
+    Ok(match context.error.take() {
+        Some(reason) => Err(Error::Unfit(reason)),
+        None => Ok(Decoded {
+            value: value.unwrap_or_else(|| presence::zero(schema, &Ty::Object(root))),
+            strict: context.strict.take(),
+        }),
+    })
+}
+
+/// Why apiVersion and kind cannot be read from a text.
+fn unreadable_types(text: &str) -> String {
+    const TYPES: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+    let Ok(value) = serde_json::from_str::<Value>(text) else {
+        return syntax::describe(text.as_bytes());
+    };
+    let Some(object) = value.as_object() else {
+        return format!("json: cannot unmarshal {} into Go value of type {TYPES}", path::describe(&value));
+    };
+    let wrong = ["apiVersion", "kind"].into_iter().find_map(|name| {
+        let value = object.get(name).filter(|value| !value.is_string() && !value.is_null())?;
+        let what = path::describe(value);
+        Some(format!("json: cannot unmarshal {what} into Go struct field .{name} of type string"))
+    });
+    wrong.unwrap_or_else(|| "invalid JSON".to_owned())
+}
+
+fn summary(body: &[u8]) -> String {
+    const LIMIT: usize = 30;
+    let head = &body[..body.len().min(LIMIT)];
+    let more = if body.len() > LIMIT { " ..." } else { "" };
+    match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(head)),
+        Some(_) => {
+            let hex: String = head.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{hex}{more}")
+        }
+    }
 }

@@ -23,20 +23,20 @@ pub struct Envelope<'a> {
 /// Opens the envelope of a body.
 pub fn open(body: &[u8]) -> Result<Envelope<'_>, Error> {
     let _ = body;
-    Err(Error("protobuf is not supported".into()))
+    Err(Error::Unfit("protobuf is not supported".into()))
 }
 
 /// Decodes a message (the envelope's `raw`) as the type `root`, in the same
 /// canonical form as [`crate::decode::json`]. apiVersion and kind are the caller's to add.
 pub fn decode(schema: &Schema, root: TypeId, raw: &[u8]) -> Result<Value, Error> {
     let _ = (schema, root, raw);
-    Err(Error("protobuf is not supported".into()))
+    Err(Error::Unfit("protobuf is not supported".into()))
 }
 
 /// Encodes a tree as a message of the type `root`, without envelope.
 pub fn encode(schema: &Schema, root: TypeId, value: &Value) -> Result<Vec<u8>, Error> {
     let _ = (schema, root, value);
-    Err(Error("protobuf is not supported".into()))
+    Err(Error::Unfit("protobuf is not supported".into()))
 }
 
 /// Puts a message into an envelope.

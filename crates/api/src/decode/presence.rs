@@ -1,0 +1,64 @@
+//! Absent, null, zero and empty: what a field leaves behind after upstream's round
+//! trip through Go. See [`Presence`].
+
+use serde_json::{Map, Value};
+
+use crate::schema::{Field, Object, Presence, Schema, Ty};
+
+/// Go's zero value of a type, as it is encoded.
+pub(crate) fn zero(schema: &Schema, ty: &Ty) -> Value {
+    match ty {
+        Ty::String => Value::String(String::new()),
+        Ty::Int32 | Ty::Int64 | Ty::IntOrString | Ty::Float => 0.into(),
+        Ty::Bool => false.into(),
+        Ty::Quantity => "0".into(),
+        Ty::Bytes | Ty::Time | Ty::MicroTime | Ty::Any | Ty::List(_) | Ty::Map(_) => Value::Null,
+        Ty::Object(id) => {
+            let mut fields = Map::new();
+            complete(schema, schema.object(*id), &mut fields);
+            Value::Object(fields)
+        }
+    }
+}
+
+/// Adds the fields that are always there.
+pub(super) fn complete(schema: &Schema, object: &Object, fields: &mut Map<String, Value>) {
+    for field in &object.fields {
+        if matches!(field.presence, Presence::Given | Presence::NonZero) {
+            continue;
+        }
+        if !fields.contains_key(&*field.name) {
+            fields.insert((*field.name).into(), absent(schema, field));
+        }
+    }
+}
+
+fn absent(schema: &Schema, field: &Field) -> Value {
+    if field.presence == Presence::Nullable { Value::Null } else { zero(schema, &field.ty) }
+}
+
+/// What stays of a decoded value in its field; `None` when the field vanishes (and
+/// [`complete`] decides whether a zero takes its place).
+pub(crate) fn settle(field: &Field, value: Option<Value>) -> Option<Value> {
+    let value = value?;
+    match field.presence {
+        Presence::Given | Presence::Always => Some(value),
+        Presence::NonZero => (!is_zero(&value)).then_some(value),
+        Presence::Nullable => {
+            let collection = matches!(field.ty, Ty::List(_) | Ty::Map(_) | Ty::Bytes);
+            (!collection || !is_zero(&value)).then_some(value)
+        }
+    }
+}
+
+/// Whether Go's `omitempty` and `omitzero` take a value for zero.
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(is_zero),
+    }
+}

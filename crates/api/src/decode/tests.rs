@@ -1,0 +1,133 @@
+//! Facts about what upstream's decoder keeps, drops, reports and refuses.
+
+use super::*;
+use crate::facts;
+use serde_json::json;
+
+fn decode(ty: &str, body: &str) -> Result<Decoded, Error> {
+    let schema = facts::schema();
+    json(&schema, schema.find(ty).unwrap(), body.as_bytes())
+}
+
+const POD: &str = "io.k8s.api.core.v1.Pod";
+const DEPLOYMENT: &str = "io.k8s.api.apps.v1.Deployment";
+
+fn refuses(ty: &str, body: &str, expect: &str) {
+    assert_eq!(decode(ty, body).unwrap_err().to_string(), expect, "{body}");
+}
+
+#[test]
+fn reports_unknown_and_duplicate_fields_with_their_paths() {
+    let body = r#"{"metadata":{"name":"a","labels":{"x":"1","x":"2"}},"Spec":{},
+        "spec":{"foo":1,"containers":[{"name":"c","livenesProbe":{}},{"name":"d","name":"e"}],"foo":2}}"#;
+    let decoded = decode(POD, body).unwrap();
+    assert_eq!(
+        decoded.strict,
+        [
+            r#"duplicate field "metadata.labels.x""#,
+            r#"unknown field "Spec""#,
+            r#"unknown field "spec.foo""#,
+            r#"unknown field "spec.containers[0].livenesProbe""#,
+            r#"duplicate field "spec.containers[1].name""#,
+        ]
+    );
+    assert_eq!(decoded.value["metadata"]["labels"], json!({"x": "2"}));
+    assert_eq!(decoded.value["spec"]["containers"][1]["name"], "e");
+    assert_eq!(decoded.value["spec"].get("foo"), None);
+    let error = decode(DEPLOYMENT, r#"{"spec":{"foo":1,"replicas":1,"replicas":2}}"#).unwrap();
+    assert_eq!(
+        error.strict_error().unwrap().to_status("Deployment", "v1").message,
+        "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: \
+         unknown field \"spec.foo\", duplicate field \"spec.replicas\""
+    );
+}
+
+#[test]
+fn words_wrong_types_as_upstream_does() {
+    refuses(
+        DEPLOYMENT,
+        r#"{"spec":{"replicas":"three"}}"#,
+        "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+    );
+    refuses(
+        DEPLOYMENT,
+        r#"{"spec":{"replicas":1.5}}"#,
+        "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32",
+    );
+    refuses(
+        POD,
+        r#"{"spec":{"containers":{"name":"x"}}}"#,
+        "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
+    );
+    refuses(
+        POD,
+        r#"{"metadata":{"labels":{"a":1}}}"#,
+        "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+    );
+    refuses(POD, "[]", "json: cannot unmarshal array into Go value of type v1.Pod");
+    refuses(
+        POD,
+        r#"{"spec":{"containers":[{"resources":{"limits":{"cpu":"x"}}}]}}"#,
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+    );
+    refuses("io.k8s.api.core.v1.Secret", r#"{"data":{"a":"!!"}}"#, "illegal base64 data at input byte 0");
+    refuses(
+        POD,
+        r#"{"metadata":{"deletionTimestamp":7}}"#,
+        "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.deletionTimestamp of type string",
+    );
+}
+
+#[test]
+fn says_when_a_body_is_no_json() {
+    let status = decode(POD, "{\"kind\": nope}").unwrap_err().to_status("Pod", "v1");
+    assert_eq!(
+        status.message,
+        "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; \
+         json parse error: invalid character 'o' in literal null (expecting 'u') ({\"kind\": nope})"
+    );
+    assert!(decode(POD, "{} {}").is_err());
+    assert!(decode(POD, &"[".repeat(1_000_000)).is_err());
+    assert_eq!(
+        type_meta(br#"{"kind":1}"#).unwrap_err().to_string(),
+        "couldn't get version/kind; json parse error: json: cannot unmarshal number into Go struct field \
+         .kind of type string"
+    );
+    assert_eq!(type_meta(br#"{"apiVersion":"v1"}"#), Ok(("v1".into(), String::new())));
+}
+
+#[test]
+fn canonicalises_values() {
+    let body = r#"{"metadata":{"creationTimestamp":"2026-01-01T01:00:00+01:00"},"spec":{"containers":[
+        {"name":"c","resources":{"limits":{"cpu":0.5,"memory":"1000m"}},
+         "readinessProbe":{"httpGet":{"port":"http"}}}]}}"#;
+    let value = decode(POD, body).unwrap().value;
+    assert_eq!(value["metadata"]["creationTimestamp"], "2026-01-01T00:00:00Z");
+    let container = &value["spec"]["containers"][0];
+    assert_eq!(container["resources"]["limits"], json!({"cpu": "500m", "memory": "1"}));
+    assert_eq!(container["readinessProbe"]["httpGet"]["port"], "http");
+}
+
+#[test]
+fn yaml_goes_the_same_way() {
+    let schema = facts::schema();
+    let root = schema.find(POD).unwrap();
+    let body = b"kind: Pod\nspec:\n  hostNetwork: yes\n  nope: 1\nkind: Pod\n";
+    let decoded = yaml(&schema, root, body).unwrap();
+    assert_eq!(decoded.value["spec"]["hostNetwork"], true);
+    assert_eq!(
+        decoded.strict,
+        ["yaml: unmarshal errors:\n  line 5: key \"kind\" already set in map", "unknown field \"spec.nope\""]
+    );
+    let status = yaml(&schema, root, b"a: b: c").unwrap_err().to_status("Pod", "v1");
+    assert!(
+        status.message.starts_with("the object provided is unrecognized (must be of type Pod): yaml: line 1")
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn never_panics(body in "[{}\\[\\]\":,0-9a-z\\\\. ]{0,60}") {
+        let _ = decode(POD, &body);
+    }
+}
