@@ -14,6 +14,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::go;
 use crate::openapi::{self, Types, reference, strings, text};
 use crate::proto::{self, Messages};
 use crate::{kinds, upstream};
@@ -41,12 +42,31 @@ pub fn run() -> Result<()> {
         Some(dir) => dumped_enums(Path::new(&dir))?,
         None => present_enums(&std::fs::read_to_string(&table).unwrap_or_default()),
     };
-    std::fs::write(&table, write(&types, &messages, &enums)?)?;
+    let structs = structs(&types)?;
+    std::fs::write(&table, write(&types, &messages, &enums, &structs)?)?;
     std::fs::write(
         upstream::root().join("crates/api/src/kinds/kinds.txt"),
         kinds::write(&kubernetes, &served)?,
     )?;
     Ok(())
+}
+
+/// The Go structs of every package that has types.
+fn structs(types: &Types) -> Result<go::Structs> {
+    let mut structs = go::Structs::default();
+    let packages: BTreeSet<String> = types.keys().map(|name| go_package(split(name).0)).collect();
+    for import in packages {
+        let mut parts = import.splitn(3, '/');
+        let module = format!("{}/{}", parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let dir = upstream::module(&module)?.join(parts.next().unwrap_or_default());
+        structs.read(&import, &dir)?;
+    }
+    Ok(structs)
+}
+
+/// `k8s.io/api/core/v1` for `io.k8s.api.core.v1`.
+fn go_package(package: &str) -> String {
+    format!("k8s.io/{}", package.trim_start_matches("io.k8s.").replace('.', "/"))
 }
 
 fn dumped_enums(dir: &Path) -> Result<Enums> {
@@ -114,7 +134,7 @@ fn special(name: &str) -> Option<&'static str> {
     })
 }
 
-fn write(types: &Types, messages: &Messages, enums: &Enums) -> Result<String> {
+fn write(types: &Types, messages: &Messages, enums: &Enums, structs: &go::Structs) -> Result<String> {
     let mut out = String::from("# Written by `cargo xtask facts`; the format is explained in mod.rs.\n");
     let objects = || types.iter().filter(|(name, _)| special(name).is_none());
     let packages: BTreeSet<&str> = objects().map(|(name, _)| split(name).0).collect();
@@ -137,7 +157,7 @@ fn write(types: &Types, messages: &Messages, enums: &Enums) -> Result<String> {
                 body.push_str(" atomic");
             }
             body.push('\n');
-            fields(&mut body, name, &ty.schema, messages, enums)?;
+            fields(&mut body, name, &ty.schema, messages, enums, structs)?;
         }
         write!(out, "= {} {package}", short(package))?;
         if let Some((group, version)) = group_version {
@@ -153,7 +173,14 @@ fn gvk_count(schema: &Value) -> usize {
     schema["x-kubernetes-group-version-kind"].as_array().map_or(0, Vec::len)
 }
 
-fn fields(out: &mut String, name: &str, schema: &Value, messages: &Messages, enums: &Enums) -> Result<()> {
+fn fields(
+    out: &mut String,
+    name: &str,
+    schema: &Value,
+    messages: &Messages,
+    enums: &Enums,
+    structs: &go::Structs,
+) -> Result<()> {
     let Some(properties) = schema["properties"].as_object() else { return Ok(()) };
     let required = strings(schema, "required");
     let numbers = numbers(name, messages, &schema["properties"]);
@@ -167,6 +194,10 @@ fn fields(out: &mut String, name: &str, schema: &Value, messages: &Messages, enu
         if required.contains(&field.as_str()) {
             out.push_str(" !");
         }
+        let (package, plain) = split(name);
+        if let Some(declared) = structs.field(&format!("{}.{plain}", go_package(package)), field) {
+            go_facts(out, &ty, declared)?;
+        }
         merge_facts(out, facts)?;
         if let Some(values) = enums.get(&(name.to_owned(), field.clone())) {
             write!(out, " enum:{}", values.join("|").replace(' ', "~"))?;
@@ -176,6 +207,25 @@ fn fields(out: &mut String, name: &str, schema: &Value, messages: &Messages, enu
             write!(out, " ={default}")?;
         }
         out.push('\n');
+    }
+    Ok(())
+}
+
+/// What Go's declaration says of absent and zero values, and its named scalar types.
+fn go_facts(out: &mut String, ty: &str, field: &go::Field) -> Result<()> {
+    let collection = ty.starts_with("[]") || ty.starts_with("{}") || ty == "bytes";
+    let scalar = matches!(ty, "string" | "int32" | "int64" | "float" | "bool");
+    let omitted = field.omit_zero || (field.omit_empty && (collection || scalar));
+    match (field.pointer, omitted) {
+        (true, _) if field.omit_empty || field.omit_zero => {}
+        (true, _) => out.push_str(" null"),
+        (false, true) => out.push_str(" omit"),
+        (false, false) if collection => out.push_str(" null"),
+        (false, false) => out.push_str(" zero"),
+    }
+    let named = field.ty.contains('.') && !field.ty.starts_with(['[', 'm']);
+    if named && (collection || scalar) {
+        write!(out, " go:{}", field.ty)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! here runs in a build or at run time.
 
 mod facts;
+mod go;
 mod kinds;
 mod openapi;
 mod proto;

@@ -131,3 +131,64 @@ proptest::proptest! {
         let _ = decode(POD, &body);
     }
 }
+
+#[test]
+fn keeps_what_go_keeps_of_absent_and_zero_values() {
+    let body = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","labels":{},"creationTimestamp":null},
+        "spec":{"hostNetwork":false,"nodeName":"","terminationGracePeriodSeconds":0,"volumes":[],
+            "containers":[{"name":"c","env":[{"name":"E","value":""}],"command":null}]}}"#;
+    assert_eq!(
+        decode(POD, body).unwrap().value,
+        json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a"},
+            "spec": {"terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "c", "env": [{"name": "E"}], "resources": {}}]},
+            "status": {}})
+    );
+    assert_eq!(
+        decode(DEPLOYMENT, r#"{"metadata":{"name":"a"},"spec":{"selector":null,"replicas":0}}"#)
+            .unwrap()
+            .value,
+        json!({"metadata": {"name": "a"}, "status": {},
+            "spec": {"replicas": 0, "selector": null, "strategy": {},
+                "template": {"metadata": {}, "spec": {"containers": null}}}})
+    );
+    assert_eq!(
+        decode("io.k8s.api.core.v1.Event", r#"{"firstTimestamp":null}"#).unwrap().value,
+        json!({"metadata": {}, "involvedObject": {}, "source": {}, "firstTimestamp": null, "lastTimestamp": null,
+            "eventTime": null, "reportingComponent": "", "reportingInstance": ""})
+    );
+}
+
+#[test]
+fn custom_kinds_keep_what_validation_is_to_judge() {
+    use crate::schema::{Field, Object, Schema};
+    let mut schema = Schema::default();
+    let meta = schema.add(Object {
+        name: "x.v1.ObjectMeta".into(),
+        fields: [Field::new("name", Ty::String)].into(),
+        ..Object::default()
+    });
+    let spec = schema.add(Object {
+        fields: [Field::new("n", Ty::Int32), Field::new("l", Ty::List(Box::new(Ty::String)))].into(),
+        loose: true,
+        ..Object::default()
+    });
+    let root = schema.add(Object {
+        fields: [Field::new("metadata", Ty::Object(meta)), Field::new("spec", Ty::Object(spec))].into(),
+        loose: true,
+        ..Object::default()
+    });
+    let body = br#"{"metadata":{"name":"a"},"spec":{"n":"x","l":{"a":1,"a":2},"z":1,"n":null},"y":0}"#;
+    let decoded = super::json(&schema, root, body).unwrap();
+    assert_eq!(decoded.value, json!({"metadata": {"name": "a"}, "spec": {"n": null, "l": {"a": 2}}}));
+    assert_eq!(
+        decoded.strict,
+        [
+            r#"duplicate field "spec.l.a""#,
+            r#"unknown field "spec.z""#,
+            r#"duplicate field "spec.n""#,
+            r#"unknown field "y""#
+        ]
+    );
+    assert!(super::json(&schema, root, br#"{"metadata":{"name":1}}"#).is_err());
+}

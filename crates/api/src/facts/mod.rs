@@ -10,6 +10,7 @@
 //! Pod + atomic                          a type; + when it is a kind of that group and version
 //!  spec PodSpec 2 !                     a field: name, type, protobuf number, required
 //!  ports []ContainerPort 1.6 …          the number inside the embedded message 1
+//!  … omit | zero | null | go:T         what Go leaves of absent and zero values; its type's name
 //!  … set | key:a,b | atomic             list type set or map with its keys; atomic map
 //!  … merge:name | merge | retain        strategic merge: key, or none; retainKeys
 //!  … enum:A|B~C ="A"                    allowed values, ~ for a space; published default
@@ -20,7 +21,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use crate::schema::{Field, ListType, Object, Schema, Ty, TypeId};
+use crate::schema::{Field, ListType, Object, Presence, Schema, Ty, TypeId};
 
 /// The arena of all built-in types, read once. About 1,000 types, some milliseconds.
 pub fn schema() -> Arc<Schema> {
@@ -157,9 +158,13 @@ fn fact(field: &mut Field, word: &str) {
             field.patch_merge = true;
             field.merge_key = key.into();
         }
+        Some(("go", name)) => field.go_type = name.into(),
         Some(("enum", values)) => field.allowed = list(&values.replace('~', " "), '|'),
         _ => match word {
             "!" => field.required = true,
+            "omit" => field.presence = Presence::NonZero,
+            "zero" => field.presence = Presence::Always,
+            "null" => field.presence = Presence::Nullable,
             "set" => field.list = ListType::Set,
             "atomic" => field.atomic = true,
             "merge" => field.patch_merge = true,
