@@ -5,6 +5,7 @@
 //! the server, the store or another controller.
 
 pub mod common;
+pub mod deployment;
 pub mod replicaset;
 mod shell;
 
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Names of all controllers, as `disabled` takes them.
-pub const NAMES: &[&str] = &["replicaset"];
+pub const NAMES: &[&str] = &["deployment", "replicaset"];
 
 /// What the controllers need.
 #[derive(Clone)]
@@ -58,6 +59,9 @@ pub fn start(context: Context) -> Controllers {
         tasks: Mutex::default(),
     };
     let enabled = |name: &str| !context.disabled.contains(name);
+    if enabled("deployment") {
+        deployment::start(&shared);
+    }
     if enabled("replicaset") {
         replicaset::start(&shared);
     }
