@@ -24,8 +24,9 @@ impl Fields {
 
     /// Reads `a=b,c!=d`; `\\`, `\,` and `\=` escape.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let _ = text;
-        Ok(Self::default())
+        let parts = split(text).into_iter().filter(|part| !part.is_empty());
+        let terms = parts.map(|part| term(part, text)).collect::<Result<_, _>>()?;
+        Ok(Self { terms })
     }
 
     /// Whether every object is selected.
@@ -70,4 +71,55 @@ impl Fields {
             (value == &*term.value) == term.equal
         })
     }
+}
+
+/// The terms between unescaped commas.
+fn split(text: &str) -> Vec<&str> {
+    let mut terms = Vec::new();
+    let (mut start, mut escaped) = (0, false);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            ',' => {
+                terms.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    terms.push(&text[start..]);
+    terms
+}
+
+fn term(part: &str, whole: &str) -> Result<Term, Error> {
+    let operators = |at: usize| ["!=", "==", "="].into_iter().find(|op| part[at..].starts_with(op));
+    let found = part.char_indices().find_map(|(at, _)| Some((at, operators(at)?)));
+    let Some((at, operator)) = found else {
+        return Err(Error(format!("invalid selector: '{whole}'; can't understand '{part}'")));
+    };
+    let value = unescape(&part[at + operator.len()..])?;
+    Ok(Term { field: part[..at].into(), value: value.into(), equal: operator != "!=" })
+}
+
+fn unescape(text: &str) -> Result<String, Error> {
+    let invalid =
+        |sequence: &str| Err(Error(format!("invalid field selector: invalid escape sequence: {sequence}")));
+    let mut value = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => match letters.next() {
+                Some(letter @ ('\\' | ',' | '=')) => value.push(letter),
+                Some(letter) => return invalid(&format!("\\{letter}")),
+                None => return invalid("\\"),
+            },
+            ',' | '=' => {
+                let code = u32::from(letter);
+                return Err(Error(format!("invalid field selector: unescaped character in value: {code}")));
+            }
+            letter => value.push(letter),
+        }
+    }
+    Ok(value)
 }

@@ -2,9 +2,12 @@
 
 mod fields;
 mod labels;
+mod object;
+mod parse;
 
 pub use fields::Fields;
-pub use labels::{Labels, Operator, Requirement, validate};
+pub use labels::{Labels, Operator, Requirement};
+pub use object::validate;
 
 /// Why a selector could not be read; displays as upstream words it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
