@@ -131,7 +131,7 @@ fn access_modes(object: &Value) -> String {
     short.iter().filter(|(mode, _)| has(mode)).map(|(_, short)| *short).collect::<Vec<_>>().join(",")
 }
 
-fn storage_class<'a>(object: &'a Value) -> &'a str {
+fn storage_class(object: &Value) -> &str {
     let annotations = &object["metadata"]["annotations"];
     let beta = get(annotations, "volume.beta.kubernetes.io/storage-class").and_then(Value::as_str);
     beta.unwrap_or_else(|| text_at(object, &["spec", "storageClassName"]))
