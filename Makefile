@@ -40,6 +40,10 @@ lab: ## Whole clusters in network namespaces, driven by upstream's kubectl
 	$(MAKE) target/upstream/kubectl
 	cargo test --package carrack-lab
 
+bench: build ## Compare with kube-apiserver + etcd and the null server on this machine
+	$(MAKE) target/upstream/kube-apiserver target/upstream/etcd
+	CARRACK_BIN=$(RELEASE) cargo run --release --package carrack-lab --bin bench
+
 deny: ## Licences, advisories and duplicate dependencies (installs cargo-deny when absent)
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny check

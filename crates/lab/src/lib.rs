@@ -5,6 +5,7 @@
 //! Everything is bounded in time. What a test starts ends with the test: a machine's
 //! first process takes the whole of its process namespace with it.
 
+pub mod bench;
 pub mod cluster;
 pub mod images;
 pub mod machine;

@@ -140,6 +140,12 @@ impl Shared {
         }
     }
 
+    /// Raises the revision without a write: nothing else happened up to there.
+    pub(crate) fn advance(&self, revision: Revision) {
+        let mut head = self.head_mut();
+        head.revision = head.revision.max(revision);
+    }
+
     fn head(&self) -> RwLockReadGuard<'_, Head> {
         self.head.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -16,6 +16,7 @@ mod engine;
 mod head;
 mod history;
 mod local;
+mod mirror;
 mod snapshot;
 mod sqlite;
 mod watch;
@@ -27,6 +28,7 @@ use futures::future::BoxFuture;
 
 pub use history::{Change, Event};
 pub use local::Local;
+pub use mirror::Mirror;
 pub use snapshot::Snapshot;
 pub use sqlite::OpenError;
 pub use watch::{Expired, Watch};

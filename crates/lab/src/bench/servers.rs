@@ -1,0 +1,219 @@
+//! Starting the servers that are compared, each on a loopback port and a fresh
+//! directory, and stopping them.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::Programs;
+use crate::machine::{run, until};
+use crate::paths;
+
+/// The bearer token of the peer's administrator, on the loopback, for one run.
+const TOKEN: &str = "bench-token-of-one-run";
+
+/// A running server; dropped, its processes end.
+pub struct Running {
+    /// How the report calls it.
+    pub name: &'static str,
+    /// Base URL.
+    pub url: String,
+    /// apiload's flags that say who it is.
+    pub credentials: Vec<String>,
+    processes: Vec<Child>,
+    _dir: tempfile::TempDir,
+}
+
+impl Running {
+    /// The processes' ids, with commas between.
+    pub fn pids(&self) -> String {
+        self.processes.iter().map(|p| p.id().to_string()).collect::<Vec<_>>().join(",")
+    }
+
+    /// Resident memory of the processes in MB.
+    pub fn memory_mb(&self) -> f64 {
+        let resident = |pid: u32| -> f64 {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+            line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
+        };
+        self.processes.iter().map(|p| resident(p.id())).sum()
+    }
+
+    /// Size of one stored pod, as the server answers it.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub fn pod_size(&self, programs: &Programs) -> Result<usize> {
+        let mut command = Command::new(&programs.apiload);
+        command.args(["-server", &self.url, "-n", "1", "-c", "1", "-watchers", "0", "-namespace", "size"]);
+        command.args(&self.credentials);
+        let text = run(command, Duration::from_secs(60))?;
+        let figures: serde_json::Value = serde_json::from_str(&text)?;
+        let get = &figures["get"];
+        let (rate, mib) = (get["per_second"].as_f64(), get["mib_per_second"].as_f64());
+        let (rate, mib) = rate.zip(mib).context("apiload reported no size")?;
+        Ok((mib * 1_048_576.0 / rate).round() as usize)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for process in self.processes.iter_mut().rev() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn directory() -> Result<tempfile::TempDir> {
+    Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(paths::cache()?)?)
+}
+
+fn start(program: &Path, arguments: &[String], log: &Path) -> Result<Child> {
+    let log = File::create(log)?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.spawn().with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// Waits until something accepts connections.
+fn listening(address: &str, process: &mut Child, log: &Path) -> Result<()> {
+    let address: std::net::SocketAddr = address.parse()?;
+    until(Duration::from_secs(60), || {
+        if let Some(status) = process.try_wait()? {
+            bail!("ended with {status}:\n{}", fs::read_to_string(log).unwrap_or_default());
+        }
+        std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+        Ok(())
+    })
+}
+
+/// The null server, answering with pods of `size` bytes.
+///
+/// # Errors
+/// It does not start.
+pub fn null(programs: &Programs, size: usize, pods: usize) -> Result<Running> {
+    let dir = directory()?;
+    let log = dir.path().join("log");
+    let address = "127.0.0.1:26443";
+    let arguments =
+        ["-listen", address, "-n", &pods.to_string(), "-size", &size.to_string()].map(String::from);
+    let mut process = start(&programs.nullserver, &arguments, &log)?;
+    listening(address, &mut process, &log)?;
+    Ok(Running {
+        name: "null server",
+        url: format!("https://{address}"),
+        credentials: Vec::new(),
+        processes: vec![process],
+        _dir: dir,
+    })
+}
+
+/// `carrack server` on SQLite, with everything on that is on by default.
+///
+/// # Errors
+/// It does not start.
+pub fn carrack() -> Result<Running> {
+    let dir = directory()?;
+    let (data, log) = (dir.path().join("data"), dir.path().join("log"));
+    let address = "127.0.0.1:26444";
+    let arguments =
+        ["server", "--data-dir", &data.display().to_string(), "--listen", address].map(String::from);
+    let mut process = start(&paths::carrack()?, &arguments, &log)?;
+    listening(address, &mut process, &log)?;
+    let (cert, key) = client_certificate(&data.join("kubeconfig"), dir.path())?;
+    let credentials = ["-cert".into(), cert.display().to_string(), "-key".into(), key.display().to_string()];
+    Ok(Running {
+        name: "carrack",
+        url: format!("https://{address}"),
+        credentials: credentials.into(),
+        processes: vec![process],
+        _dir: dir,
+    })
+}
+
+/// Takes certificate and key out of a kubeconfig, into files for apiload.
+fn client_certificate(kubeconfig: &Path, dir: &Path) -> Result<(PathBuf, PathBuf)> {
+    use base64::Engine;
+    let text = fs::read_to_string(kubeconfig)?;
+    let take = |field: &str, file: &str| -> Result<PathBuf> {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(field));
+        let data = line.with_context(|| format!("no {field} in the kubeconfig"))?.trim();
+        let pem = base64::engine::general_purpose::STANDARD.decode(data.trim_matches('"'))?;
+        let path = dir.join(file);
+        fs::write(&path, pem)?;
+        Ok(path)
+    };
+    Ok((take("client-certificate-data:", "client.crt")?, take("client-key-data:", "client.key")?))
+}
+
+/// Upstream's kube-apiserver over etcd, both with default tuning.
+///
+/// # Errors
+/// They have not been built (`make upstream`), or do not start.
+pub fn upstream() -> Result<Running> {
+    let dir = directory()?;
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (client, peer) = ("http://127.0.0.1:23790", "http://127.0.0.1:23800");
+    let flag = |name: &str, value: &str| format!("--{name}={value}");
+    let etcd_log = dir.path().join("etcd.log");
+    let etcd_flags = [
+        flag("data-dir", &path("etcd")),
+        flag("listen-client-urls", client),
+        flag("advertise-client-urls", client),
+        flag("listen-peer-urls", peer),
+        flag("initial-advertise-peer-urls", peer),
+        flag("initial-cluster", &format!("default={peer}")),
+        flag("log-level", "error"),
+    ];
+    let mut etcd = start(&paths::upstream("etcd")?, &etcd_flags, &etcd_log)?;
+    listening("127.0.0.1:23790", &mut etcd, &etcd_log)?;
+
+    fs::write(dir.path().join("tokens.csv"), format!("{TOKEN},admin,admin,system:masters\n"))?;
+    let keys = carrack_server::pki::Pki::open_or_create(
+        &dir.path().join("keys"),
+        carrack_server::pki::Names::default(),
+        jiff::Timestamp::now(),
+    )?;
+    fs::write(dir.path().join("sa.key"), pem(&keys.token_keys()[0]))?;
+    let address = "127.0.0.1:26445";
+    let flags = [
+        flag("etcd-servers", client),
+        flag("bind-address", "127.0.0.1"),
+        flag("secure-port", "26445"),
+        flag("cert-dir", &path("certs")),
+        flag("token-auth-file", &path("tokens.csv")),
+        flag("authorization-mode", "Node,RBAC"),
+        flag("service-account-issuer", "https://kubernetes.default.svc"),
+        flag("service-account-key-file", &path("sa.key")),
+        flag("service-account-signing-key-file", &path("sa.key")),
+        flag("service-cluster-ip-range", "10.96.0.0/16"),
+        flag("anonymous-auth", "true"),
+        flag("disable-admission-plugins", "ServiceAccount"),
+    ];
+    let log = dir.path().join("apiserver.log");
+    let mut apiserver = start(&paths::upstream("kube-apiserver")?, &flags, &log)?;
+    listening(address, &mut apiserver, &log)?;
+    let server = Running {
+        name: "kube-apiserver + etcd",
+        url: format!("https://{address}"),
+        credentials: vec!["-token".into(), TOKEN.into()],
+        processes: vec![etcd, apiserver],
+        _dir: dir,
+    };
+    // It listens long before it can serve.
+    std::thread::sleep(Duration::from_secs(10));
+    Ok(server)
+}
+
+fn pem(der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|c| std::str::from_utf8(c).unwrap_or_default()).collect();
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
+}
