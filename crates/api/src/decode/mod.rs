@@ -23,6 +23,8 @@ use crate::schema::{Schema, Ty, TypeId};
 use crate::status::Status;
 use seed::Context;
 
+pub(crate) use path::describe;
+
 /// A decoded body.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Decoded {
@@ -114,6 +116,20 @@ pub fn value(schema: &Schema, root: TypeId, value: Value) -> Result<Decoded, Err
     match run(schema, root, value) {
         Ok(decoded) => decoded,
         Err(error) => Err(Error::Unfit(error.to_string())),
+    }
+}
+
+/// Decodes a JSON text without a schema, noting duplicate fields, as upstream does
+/// with patches.
+pub(crate) fn untyped(body: &[u8]) -> Result<Decoded, Error> {
+    let text = String::from_utf8_lossy(body);
+    let schema = Schema::default();
+    let context = Context::new(&schema);
+    let mut deserializer = serde_json::Deserializer::from_str(&text);
+    let value = context.untyped().deserialize(&mut deserializer);
+    match value.and_then(|value| deserializer.end().map(|()| value)) {
+        Ok(value) => Ok(Decoded { value: value.unwrap_or(Value::Null), strict: context.strict.take() }),
+        Err(_) => Err(Error::Unfit(syntax::describe(text.as_bytes()))),
     }
 }
 

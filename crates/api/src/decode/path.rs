@@ -109,7 +109,7 @@ pub(super) fn go_type(schema: &Schema, ty: &Ty) -> String {
 }
 
 /// What a value is in Go's words.
-pub(super) fn describe(value: &Value) -> &'static str {
+pub(crate) fn describe(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

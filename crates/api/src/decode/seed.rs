@@ -35,6 +35,11 @@ impl<'s> Context<'s> {
         Root { context: self, ty: Ty::Object(root), loose: self.schema.object(root).loose }
     }
 
+    /// The seed of any JSON.
+    pub fn untyped(&self) -> Root<'_, 's> {
+        Root { context: self, ty: Ty::Any, loose: true }
+    }
+
     /// Notes a finding, once.
     fn found(&self, what: &str, path: &str) {
         let mut strict = self.strict.borrow_mut();

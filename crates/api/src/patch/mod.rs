@@ -1,10 +1,22 @@
 //! The patches that change a tree: JSON Patch (RFC 6902, with evanphx/json-patch's
 //! quirks), JSON merge patch (RFC 7386) and strategic merge patch. Each takes the
-//! current object and gives the patched one, which the caller decodes again
-//! ([`crate::decode::value`]), as upstream does.
+//! current object and gives a [`Patched`] one, which [`Patched::decode`] turns into
+//! a decoded object, as upstream does.
+//!
+//! Bounded: operations, copied bytes and depth have limits.
 
-use serde_json::Value;
+mod lists;
+mod ops;
+mod show;
+mod strategic;
 
+#[cfg(test)]
+mod tests;
+
+use serde_json::{Map, Value};
+
+use crate::decode::{self, Decoded};
+use crate::field;
 use crate::schema::{Schema, TypeId};
 use crate::status::Status;
 
@@ -16,14 +28,16 @@ pub const MAX_OPERATIONS: usize = 10_000;
 pub struct Patched {
     /// The object after the patch.
     pub value: Value,
-    /// Strictness findings in the patch itself, as in [`crate::decode::Decoded::strict`].
+    /// Strictness findings in the patch itself, as in [`Decoded::strict`].
     pub strict: Vec<String>,
+    /// How errors show the patch; empty when they show the patched object.
+    shown: String,
 }
 
 /// Why a patch was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// 400: the patch cannot be read or does not fit the object's shape.
+    /// 400: the patch cannot be read or is malformed.
     #[error("{0}")]
     Bad(String),
     /// 413: more than [`MAX_OPERATIONS`].
@@ -32,6 +46,10 @@ pub enum Error {
     /// 422: the patch is well-formed but does not apply, such as a failed test.
     #[error("{0}")]
     Unprocessable(String),
+    /// 500, as upstream answers: the patch does not fit the object, such as a list
+    /// item without its merge key.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 impl Error {
@@ -41,25 +59,101 @@ impl Error {
             Self::Bad(message) => Status::bad_request(message),
             Self::TooMany(_) => Status::too_large(self.to_string()),
             Self::Unprocessable(message) => Status::other(422, "Invalid", message),
+            Self::Unfit(message) => Status::other(500, "", message),
         }
     }
 }
 
+impl Patched {
+    /// Decodes the patched object as the type `root`. What does not fit is a 422 that
+    /// shows the patch; so is every strictness finding when `strict` is asked for,
+    /// and otherwise they are in [`Decoded::strict`].
+    pub fn decode(self, schema: &Schema, root: TypeId, strict: bool) -> Result<Decoded, Status> {
+        let shown = match self.shown.is_empty() {
+            true => self.value.to_string(),
+            false => self.shown,
+        };
+        let mut decoded = match decode::value(schema, root, self.value) {
+            Ok(decoded) => decoded,
+            Err(error) => return Err(invalid(&shown, &error.to_string())),
+        };
+        decoded.strict.splice(0..0, self.strict);
+        match decoded.strict_error().filter(|_| strict) {
+            Some(error) => Err(invalid(&shown, &error.to_string())),
+            None => Ok(decoded),
+        }
+    }
+}
+
+fn invalid(shown: &str, reason: &str) -> Status {
+    let path = field::Path::ROOT;
+    Status::invalid("", "", "", &[field::Error::invalid(&path.child("patch"), shown, reason)])
+}
+
 /// Applies a JSON Patch.
 pub fn json(object: Value, patch: &[u8]) -> Result<Patched, Error> {
-    let _ = (object, patch);
-    Err(Error::Bad("JSON patch is not supported".into()))
+    let text = String::from_utf8_lossy(patch);
+    let (operations, strict) = ops::read(&text)?;
+    if operations.len() > MAX_OPERATIONS {
+        return Err(Error::TooMany(operations.len()));
+    }
+    let value = ops::apply(object, operations)?;
+    Ok(Patched { value, strict, shown: String::new() })
 }
 
 /// Applies a JSON merge patch.
-pub fn merge(object: Value, patch: &[u8]) -> Result<Patched, Error> {
-    let _ = (object, patch);
-    Err(Error::Bad("JSON merge patch is not supported".into()))
+pub fn merge(mut object: Value, patch: &[u8]) -> Result<Patched, Error> {
+    let (patch, strict) = read_object(patch).map_err(|e| Error::Bad(format!("error decoding patch: {e}")))?;
+    if let Value::Object(target) = &mut object {
+        merge_into(target, patch);
+    }
+    Ok(Patched { value: object, strict, shown: String::new() })
 }
 
 /// Applies a strategic merge patch to an object of the type `root`. Custom kinds
 /// have none: their caller answers 415.
 pub fn strategic(schema: &Schema, root: TypeId, object: Value, patch: &[u8]) -> Result<Patched, Error> {
-    let _ = (schema, root, object, patch);
-    Err(Error::Bad("strategic merge patch is not supported".into()))
+    let (patch, strict) = read_object(patch).map_err(Error::Bad)?;
+    let shown = show::go_map(&patch);
+    let Value::Object(original) = object else { return Err(Error::Bad("invalid JSON document".into())) };
+    let merged = strategic::apply(schema, root, original, patch)?;
+    Ok(Patched { value: Value::Object(merged), strict, shown })
+}
+
+/// A patch that is an object, with its duplicate fields.
+fn read_object(patch: &[u8]) -> Result<(Map<String, Value>, Vec<String>), String> {
+    let read = decode::untyped(patch).map_err(|e| e.to_string())?;
+    match read.value {
+        Value::Object(map) => Ok((map, read.strict)),
+        Value::Null => Ok((Map::new(), read.strict)),
+        other => {
+            let what = decode::describe(&other);
+            Err(format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}"))
+        }
+    }
+}
+
+fn merge_into(target: &mut Map<String, Value>, patch: Map<String, Value>) {
+    for (key, value) in patch {
+        match (target.get_mut(&key), value) {
+            (_, Value::Null) => drop(target.remove(&key)),
+            (Some(Value::Object(inner)), Value::Object(patch)) => merge_into(inner, patch),
+            (_, mut value) => {
+                prune_nulls(&mut value);
+                target.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Nulls within a value that is new: gone from objects, kept in lists.
+fn prune_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(prune_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(prune_nulls),
+        _ => {}
+    }
 }

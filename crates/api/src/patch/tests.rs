@@ -1,0 +1,208 @@
+//! Facts about patches from upstream's tests and behaviour.
+
+use super::*;
+use crate::facts;
+use serde_json::json;
+
+fn shown(result: Result<Patched, Error>) -> Value {
+    result.map_or_else(|e| Value::String(e.to_string()), |p| p.value)
+}
+
+fn ops(object: Value, patch: Value, expect: Value) {
+    assert_eq!(shown(super::json(object, patch.to_string().as_bytes())), expect, "{patch}");
+}
+
+fn pod_patch(original: Value, patch: Value, expect: Value) {
+    let schema = facts::schema();
+    let root = schema.find("io.k8s.api.core.v1.Pod").unwrap();
+    assert_eq!(shown(strategic(&schema, root, original, patch.to_string().as_bytes())), expect, "{patch}");
+}
+
+#[test]
+fn json_patch() {
+    let doc = || json!({"a": {"b": 1}, "l": [1, 2, 3], "x/y": {"~": 0}});
+    let op = |op: &str, path: &str, value: Value| json!([{"op": op, "path": path, "value": value}]);
+    ops(doc(), op("add", "/a/c", json!(2)), json!({"a": {"b": 1, "c": 2}, "l": [1, 2, 3], "x/y": {"~": 0}}));
+    ops(json!([]), op("add", "/-", json!(1)), json!([1]));
+    ops(json!({"l": [1, 3]}), op("add", "/l/1", json!(2)), json!({"l": [1, 2, 3]}));
+    ops(json!({"l": [1, 2]}), op("add", "/l/-1", json!(3)), json!({"l": [1, 2, 3]}));
+    ops(json!({"l": [1, 2]}), op("replace", "/l/-1", json!(3)), json!({"l": [1, 3]}));
+    ops(json!({}), op("replace", "/new", json!(3)), json!({"new": 3}));
+    ops(json!({"x/y": {"~": 0}}), op("replace", "/x~1y/~0", json!(1)), json!({"x/y": {"~": 1}}));
+    ops(json!({}), op("test", "/none", json!(null)), json!({}));
+    ops(json!({"a": 1}), op("test", "/a", json!(2)), json!("testing value /a failed: test failed"));
+    ops(
+        json!({}),
+        op("remove", "/a", json!(null)),
+        json!("error in remove for path: '/a': Unable to remove nonexistent key: a: missing value"),
+    );
+    ops(
+        json!({}),
+        op("add", "/a/b", json!(1)),
+        json!("add operation does not apply: doc is missing path: \"/a/b\": missing value"),
+    );
+    ops(
+        json!({"l": [1]}),
+        op("add", "/l/5", json!(1)),
+        json!("error in add for path: '/l/5': Unable to access invalid index: 5: invalid index referenced"),
+    );
+    ops(json!({"a": 1}), json!([{"op": "move", "from": "/a", "path": "/b"}]), json!({"b": 1}));
+    ops(json!({"a": 1}), json!([{"op": "copy", "from": "/a", "path": "/b"}]), json!({"a": 1, "b": 1}));
+    ops(json!({"a": 1}), op("grow", "/a", json!(2)), json!("Unexpected kind: grow"));
+    let path = json!([{"op": "add", "value": 1}]);
+    ops(json!({}), path, json!("add operation failed to decode path: missing value"));
+}
+
+#[test]
+fn json_patch_limits_and_findings() {
+    let many = vec![json!({"op": "add", "path": "/a", "value": 1}); MAX_OPERATIONS + 1];
+    let error = super::json(json!({}), Value::from(many).to_string().as_bytes()).unwrap_err();
+    assert_eq!(error.to_status().code, 413);
+    assert_eq!(error.to_string(), "The allowed maximum operations in a JSON patch is 10000, got 10001");
+    let deep = json!({"op": "copy", "from": "/a", "path": "/a/a"});
+    let nest = vec![deep; MAX_OPERATIONS];
+    let bomb = super::json(json!({"a": {}}), Value::from(nest).to_string().as_bytes());
+    assert!(matches!(bomb, Err(Error::Unprocessable(_))));
+    let patched =
+        super::json(json!({}), br#"[{"op":"add","path":"/a","value":1,"vaule":2,"op":"add"}]"#).unwrap();
+    assert_eq!(
+        patched.strict,
+        [r#"json patch duplicate field "[0].op""#, r#"json patch unknown field "[0].vaule""#]
+    );
+    assert!(matches!(super::json(json!({}), b"{}"), Err(Error::Bad(_))));
+    assert_eq!(super::json(json!({}), b"[").unwrap_err().to_status().code, 400);
+}
+
+#[test]
+fn json_merge_patch() {
+    let check = |object: Value, patch: Value, expect: Value| {
+        assert_eq!(shown(merge(object, patch.to_string().as_bytes())), expect, "{patch}");
+    };
+    check(json!({"a": 1, "b": {"c": 1}}), json!({"a": null, "b": {"d": 2}}), json!({"b": {"c": 1, "d": 2}}));
+    check(json!({}), json!({"a": {"b": null, "c": [null, {"d": null}]}}), json!({"a": {"c": [null, {}]}}));
+    check(json!({"a": [1, 2]}), json!({"a": [3]}), json!({"a": [3]}));
+    check(
+        json!({}),
+        json!([1]),
+        json!(
+            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"
+        ),
+    );
+    assert_eq!(merge(json!({}), br#"{"a":1,"a":2}"#).unwrap().strict, [r#"duplicate field "a""#]);
+}
+
+#[test]
+fn strategic_merges_maps_and_keyed_lists() {
+    let pod = || json!({"spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]}});
+    pod_patch(
+        pod(),
+        json!({"spec": {"containers": [{"name": "b", "image": "2"}]}}),
+        json!({"spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "2"}]}}),
+    );
+    // Items that the patch names come in its order, new ones where upstream puts them.
+    pod_patch(
+        pod(),
+        json!({"spec": {"containers": [{"name": "c", "image": "3"}]}}),
+        json!({"spec": {"containers": [{"name": "c", "image": "3"}, {"name": "a", "image": "1"}, {"name": "b", "image": "1"}]}}),
+    );
+    pod_patch(
+        pod(),
+        json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}],
+            "containers": [{"name": "a", "image": null, "tty": true}]}}),
+        json!({"spec": {"containers": [{"name": "b", "image": "1"}, {"name": "a", "tty": true}]}}),
+    );
+    pod_patch(
+        pod(),
+        json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}),
+        json!({"spec": {"containers": [{"name": "b", "image": "1"}]}}),
+    );
+    pod_patch(
+        pod(),
+        json!({"spec": {"containers": [{"name": "z"}, {"$patch": "replace"}]}}),
+        json!({"spec": {"containers": [{"name": "z"}]}}),
+    );
+    pod_patch(
+        pod(),
+        json!({"spec": {"containers": [{"image": "2"}]}}),
+        json!("map: map[image:2] does not contain declared merge key: name"),
+    );
+    pod_patch(
+        json!({"metadata": {"labels": {"a": "1", "b": "2"}}}),
+        json!({"metadata": {"labels": {"a": null, "c": "3"}}}),
+        json!({"metadata": {"labels": {"b": "2", "c": "3"}}}),
+    );
+    pod_patch(
+        json!({"metadata": {"labels": {"a": "1"}}}),
+        json!({"metadata": {"labels": {"$patch": "replace", "c": "3"}}}),
+        json!({"metadata": {"labels": {"c": "3"}}}),
+    );
+    pod_patch(json!({}), json!({"$patch": "odd"}), json!("unknown patch type: odd in map: map[$patch:odd]"));
+}
+
+#[test]
+fn strategic_merges_primitive_and_plain_lists() {
+    let meta = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
+    pod_patch(meta(json!(["a", "b"])), meta(json!(["b", "c"])), meta(json!(["a", "b", "c"])));
+    pod_patch(
+        meta(json!(["a", "b", "c"])),
+        json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["b"]}}),
+        meta(json!(["a", "c"])),
+    );
+    pod_patch(
+        meta(json!(["a", "b"])),
+        json!({"metadata": {"$setElementOrder/finalizers": ["c", "a"], "finalizers": ["c"],
+            "$deleteFromPrimitiveList/finalizers": ["b"]}}),
+        meta(json!(["c", "a"])),
+    );
+    let tolerations = |list: Value| json!({"spec": {"tolerations": list}});
+    pod_patch(
+        tolerations(json!([{"key": "a"}])),
+        tolerations(json!([{"key": "b"}])),
+        tolerations(json!([{"key": "b"}])),
+    );
+    let error = json!({"metadata": {"$deleteFromPrimitiveListx": ["b"]}});
+    pod_patch(meta(json!(["a"])), error, json!("invalid patch format of primitive list"));
+}
+
+#[test]
+fn strategic_retains_keys() {
+    let schema = facts::schema();
+    let root = schema.find("io.k8s.api.apps.v1.Deployment").unwrap();
+    let strategy = |value: Value| json!({"spec": {"strategy": value}});
+    let original = strategy(json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}));
+    let patch = strategy(json!({"$retainKeys": ["type"], "type": "Recreate"}));
+    let patched = strategic(&schema, root, original, patch.to_string().as_bytes());
+    assert_eq!(shown(patched), strategy(json!({"type": "Recreate"})));
+    let patch = strategy(json!({"$retainKeys": ["rollingUpdate"], "type": "Recreate"}));
+    let patched = strategic(&schema, root, strategy(json!({})), patch.to_string().as_bytes());
+    assert_eq!(shown(patched), json!("invalid patch format of retainKeys"));
+}
+
+#[test]
+fn what_does_not_fit_is_a_422_that_shows_the_patch() {
+    let schema = facts::schema();
+    let root = schema.find("io.k8s.api.core.v1.Pod").unwrap();
+    let patch = |patch: Value| strategic(&schema, root, json!({}), patch.to_string().as_bytes()).unwrap();
+    let status = patch(json!({"spec": {"foo": 1}})).decode(&schema, root, true).unwrap_err();
+    assert_eq!(
+        (status.code, status.message.as_str()),
+        (
+            422,
+            r#" "" is invalid: patch: Invalid value: "map[spec:map[foo:1]]": strict decoding error: unknown field "spec.foo""#
+        )
+    );
+    let decoded = patch(json!({"spec": {"foo": 1}})).decode(&schema, root, false).unwrap();
+    assert_eq!(decoded.strict, [r#"unknown field "spec.foo""#]);
+    assert!(patch(json!({"spec": {"hostNetwork": "x"}})).decode(&schema, root, false).is_err());
+}
+
+proptest::proptest! {
+    #[test]
+    fn never_panics(patch in "(\\[|\\{)[{}\\[\\]\":,$/a-c0-2-]{0,60}") {
+        let doc = || json!({"a": {"b": [1, {"c": 2}]}, "metadata": {"finalizers": ["a"]}});
+        let schema = facts::schema();
+        let root = schema.find("io.k8s.api.core.v1.Pod").unwrap();
+        let _ = (super::json(doc(), patch.as_bytes()), merge(doc(), patch.as_bytes()));
+        let _ = strategic(&schema, root, doc(), patch.as_bytes());
+    }
+}
