@@ -18,7 +18,7 @@ use http::{Request, Response};
 
 use crate::clock::{Clock, SystemClock};
 use crate::http::{self as edge, Body};
-use crate::registry::{Parts, Registry};
+use crate::registry::{Parts, Registry, strategies};
 use crate::seams::{
     Action, Admission, Audit, Authenticator, Authorizer, Check, Impersonator, NodeDialer, Strategy,
 };
@@ -155,7 +155,7 @@ impl Server {
                 store,
                 clock: Arc::new(SystemClock),
                 kinds: Arc::new(kinds),
-                strategies: HashMap::new(),
+                strategies: strategies::builtin(),
                 actions: HashMap::new(),
                 admission: Vec::new(),
             },

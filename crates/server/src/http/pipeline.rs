@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use carrack_api::status::Status;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 
-use super::{Body, State};
+use super::{Body, State, input, output, paths, resource};
 use crate::request::{Attributes, PeerCertificates, RequestInfo, User};
 use crate::seams::{AuditEvent, Decision};
 
@@ -15,14 +15,16 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (parts, _body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let info = match RequestInfo::parse(&parts.method, &parts.uri) {
         Ok(info) => info,
-        Err(error) => return fail(&Status::bad_request(error.to_string())),
+        Err(error) => return output::failure(&Status::bad_request(error.to_string())),
     };
-    match admit(state, &parts, &info.attributes).await {
+    let began = std::time::Instant::now();
+    let response = match admit(state, &parts, &info.attributes).await {
         Ok((user, impersonated)) => {
-            let response = Response::new(Body::empty());
+            let acting = impersonated.clone().unwrap_or_else(|| user.clone());
+            let response = serve(state, &mut parts, &info, acting, body).await;
             if let Some(audit) = &state.parts.audit {
                 audit.record(&AuditEvent {
                     user: &user,
@@ -33,8 +35,37 @@ where
             }
             response
         }
-        Err(status) => fail(&status),
-    }
+        Err(status) => output::failure(&status),
+    };
+    state.metrics.observe(&info.attributes, response.status().as_u16(), began.elapsed());
+    response
+}
+
+/// Serves a request that may be served.
+async fn serve<B>(state: &State, parts: &mut Parts, info: &RequestInfo, user: User, body: B) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let outcome = async {
+        if !info.attributes.is_resource {
+            return paths::answer(state, parts, info);
+        }
+        let (kind, version) = resource::find(state, info)?;
+        if super::proxy::is_streaming(&info.attributes) {
+            return super::proxy::answer(state, parts, info, user, kind, version, body).await;
+        }
+        let _slot = state.admit_in_flight(&user, &info.attributes)?;
+        let work = async {
+            let body = input::collect(body, state.parts.config.body_limit).await?;
+            resource::answer(state, parts, info, user, kind, version, body).await
+        };
+        let limit = state.parts.config.request_timeout;
+        tokio::time::timeout(limit, work)
+            .await
+            .unwrap_or_else(|_| Err(Status::timeout("request did not complete within the allotted timeout")))
+    };
+    outcome.await.unwrap_or_else(|status| output::failure(&status))
 }
 
 /// Who asks (and as whom), if they may.
@@ -66,19 +97,44 @@ async fn authenticate(state: &State, parts: &Parts) -> Result<User, Status> {
 }
 
 async fn authorize(state: &State, user: &User, attributes: &Attributes) -> Result<(), Status> {
+    let mut reasons = Vec::new();
     for authorizer in &state.parts.authorizers {
         match authorizer.authorize(user, attributes).await {
             Decision::Allow(_) => return Ok(()),
-            Decision::Deny(_) => break,
-            Decision::NoOpinion(_) => {}
+            Decision::Deny(reason) => {
+                reasons.push(reason);
+                break;
+            }
+            Decision::NoOpinion(reason) => reasons.push(reason),
         }
     }
-    Err(Status::forbidden("", "", "", "not allowed"))
+    reasons.retain(|reason| !reason.is_empty());
+    Err(forbidden(user, attributes, &reasons.join(", ")))
 }
 
-fn fail(status: &Status) -> Response<Body> {
-    let mut response = Response::new(Body::from(status.to_value().to_string()));
-    *response.status_mut() =
-        http::StatusCode::from_u16(status.code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    response
+/// 403 in upstream's words (`responsewriters.ForbiddenStatusError`).
+fn forbidden(user: &User, at: &Attributes, reason: &str) -> Status {
+    let mut detail = format!("User {:?} cannot {} ", user.name, at.verb);
+    if at.is_resource {
+        let resource = match &*at.subresource {
+            "" => at.resource.to_string(),
+            sub => format!("{}/{sub}", at.resource),
+        };
+        detail += &format!("resource {resource:?} in API group {:?}", at.group);
+        detail += &match &*at.namespace {
+            "" => " at the cluster scope".to_owned(),
+            namespace => format!(" in the namespace {namespace:?}"),
+        };
+    } else {
+        detail += &format!("path {:?}", at.path);
+    }
+    if !reason.is_empty() {
+        detail += &format!(": {reason}");
+    }
+    Status::forbidden(&at.group, &at.resource, &at.name, &detail)
+}
+
+/// Keeps answers from being sniffed or framed.
+pub(crate) fn harden(response: &mut Response<Body>) {
+    response.headers_mut().insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }

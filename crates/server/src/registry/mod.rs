@@ -9,6 +9,7 @@
 //! Nothing here knows HTTP; authorization has happened before.
 
 mod behaviour;
+mod binding;
 mod call;
 mod create;
 mod delete;
@@ -16,6 +17,8 @@ mod meta;
 mod pages;
 mod patch;
 mod read;
+mod scale;
+pub(crate) mod strategies;
 mod update;
 mod watch;
 mod write;
@@ -35,7 +38,7 @@ pub use patch::PatchType;
 pub use read::{Items, ListOptions, Listed, Scope, VersionMatch};
 pub(crate) use watch::too_old;
 pub use watch::{Item, Seen, Start, Watcher};
-pub(crate) use write::check_fields;
+pub(crate) use write::{check_fields, to_version};
 
 use crate::clock::Clock;
 use crate::request::User;

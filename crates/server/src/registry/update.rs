@@ -112,7 +112,7 @@ impl Registry {
         if let Some(strategy) = self.strategy(&call.kind) {
             strategy.prepare_update(call, new, old);
         }
-        if &*call.subresource != "status" {
+        if !matches!(&*call.subresource, "status" | "approval" | "binding") {
             meta::raise_generation(call, new, old);
         }
     }
@@ -181,7 +181,7 @@ impl Registry {
 fn isolate(call: &Call, new: &mut Value, old: &Value) {
     let has_status = call.kind.subresource("status").is_some();
     match &*call.subresource {
-        "status" => {
+        "status" | "approval" => {
             let status = new.get("status").cloned();
             let mut kept = old.clone();
             let meta = if call.kind.custom {
@@ -198,6 +198,20 @@ fn isolate(call: &Call, new: &mut Value, old: &Value) {
             }
             keep_labels(call, &mut kept, old);
             *new = kept;
+        }
+        // Binding sets a condition besides the node.
+        "binding" => {}
+        "finalize" => {
+            let finalizers = new["spec"].get("finalizers").cloned().unwrap_or_default();
+            *new = old.clone();
+            match finalizers.as_array() {
+                Some(left) if !left.is_empty() => new["spec"]["finalizers"] = finalizers,
+                _ => {
+                    if let Some(spec) = new["spec"].as_object_mut() {
+                        spec.remove("finalizers");
+                    }
+                }
+            }
         }
         _ if has_status => {
             let Some(top) = new.as_object_mut() else { return };

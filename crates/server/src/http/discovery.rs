@@ -1,0 +1,227 @@
+//! Discovery: which groups, versions and resources there are, in the old form
+//! (a document each) and the aggregated one (one document, `apidiscovery.k8s.io/v2`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use carrack_api::status::Status;
+use carrack_api::{Kind, Kinds, Value};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, VARY};
+use http::request::Parts;
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::{Body, State, output};
+use crate::registry::no_such_resource;
+
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// Groups in the order of the table, each with its versions, preferred first.
+pub(crate) fn groups(kinds: &Kinds) -> Vec<(Box<str>, Vec<Box<str>>)> {
+    let mut groups: Vec<(Box<str>, Vec<Box<str>>)> = Vec::new();
+    for kind in kinds.iter() {
+        let at = groups.iter().position(|(group, _)| *group == kind.group).unwrap_or_else(|| {
+            groups.push((kind.group.clone(), Vec::new()));
+            groups.len() - 1
+        });
+        for version in &kind.versions {
+            if !groups[at].1.contains(&version.name) {
+                groups[at].1.push(version.name.clone());
+            }
+        }
+    }
+    for (_, versions) in &mut groups {
+        versions.sort_by_key(|version| std::cmp::Reverse(rank(version)));
+    }
+    groups
+}
+
+/// `v2` before `v1` before `v2beta1` before `v1alpha1`.
+fn rank(version: &str) -> (u8, u32, u32) {
+    let rest = version.strip_prefix('v').unwrap_or(version);
+    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
+    let major = digits(rest);
+    let rest = &rest[major.len()..];
+    let number = |text: &str| text.parse().unwrap_or(0);
+    match (rest.strip_prefix("beta"), rest.strip_prefix("alpha")) {
+        (Some(minor), _) => (1, number(&major), number(minor)),
+        (_, Some(minor)) => (0, number(&major), number(minor)),
+        _ => (2, number(&major), 0),
+    }
+}
+
+/// Answers `/api…` and `/apis…`.
+pub(crate) fn answer(state: &State, parts: &Parts, path: &str) -> Result<Response<Body>, Status> {
+    let kinds = state.registry.kinds();
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let aggregated = accepts_aggregated(parts);
+    match &segments[..] {
+        ["api"] if aggregated => Ok(aggregate(&kinds, true)),
+        ["apis"] if aggregated => Ok(aggregate(&kinds, false)),
+        ["api"] => Ok(document(&json!({
+            "kind": "APIVersions", "versions": ["v1"],
+            "serverAddressByClientCIDRs": [],
+        }))),
+        ["apis"] => {
+            let groups: Vec<Value> =
+                groups(&kinds).iter().filter(|(group, _)| !group.is_empty()).map(group_object).collect();
+            Ok(document(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})))
+        }
+        ["apis", group] => {
+            let found = groups(&kinds).into_iter().find(|(name, _)| &**name == *group);
+            let mut object = group_object(&found.ok_or_else(no_such_resource)?);
+            object["kind"] = "APIGroup".into();
+            object["apiVersion"] = "v1".into();
+            Ok(document(&object))
+        }
+        ["api", version] => resources(&kinds, "", version),
+        ["apis", group, version] => resources(&kinds, group, version),
+        _ => Err(no_such_resource()),
+    }
+}
+
+fn accepts_aggregated(parts: &Parts) -> bool {
+    let accept = parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accept.split(',').any(|clause| {
+        let has = |part: &str| clause.split(';').any(|p| p.trim() == part);
+        has("g=apidiscovery.k8s.io") && has("v=v2") && has("as=APIGroupDiscoveryList")
+    })
+}
+
+fn document(value: &Value) -> Response<Body> {
+    let mut response = output::json(StatusCode::OK, value.to_string());
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+fn group_object((group, versions): &(Box<str>, Vec<Box<str>>)) -> Value {
+    let version = |v: &Box<str>| json!({"groupVersion": format!("{group}/{v}"), "version": &**v});
+    let all: Vec<Value> = versions.iter().map(version).collect();
+    json!({"name": &**group, "preferredVersion": all[0], "versions": all})
+}
+
+/// The kinds of a group and version, with the index of the version in each.
+fn served<'a>(kinds: &'a Kinds, group: &'a str, version: &'a str) -> impl Iterator<Item = &'a Arc<Kind>> {
+    kinds
+        .iter()
+        .filter(move |kind| &*kind.group == group && kind.versions.iter().any(|v| &*v.name == version))
+}
+
+fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Response<Body>, Status> {
+    let mut all = Vec::new();
+    for kind in served(kinds, group, version) {
+        let mut row = json!({
+            "name": &*kind.plural, "singularName": &*kind.singular, "namespaced": kind.namespaced,
+            "kind": &*kind.kind, "verbs": kind.verbs,
+        });
+        if !kind.short_names.is_empty() {
+            row["shortNames"] = json!(kind.short_names);
+        }
+        if !kind.categories.is_empty() {
+            row["categories"] = json!(kind.categories);
+        }
+        if kind.stored() {
+            row["storageVersionHash"] = storage_hash(kind).into();
+        }
+        all.push(row);
+        for sub in &kind.subresources {
+            let mut row = json!({
+                "name": format!("{}/{}", kind.plural, sub.name), "singularName": "",
+                "namespaced": kind.namespaced, "kind": &*sub.kind, "verbs": sub.verbs,
+            });
+            if sub.group != kind.group {
+                row["group"] = (&*sub.group).into();
+                row["version"] = (&*sub.version).into();
+            }
+            all.push(row);
+        }
+    }
+    if all.is_empty() {
+        return Err(no_such_resource());
+    }
+    let group_version = carrack_api::kind::api_version(group, version);
+    Ok(document(&json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": all,
+    })))
+}
+
+/// Eight bytes that change when the stored form of a kind does, in base64.
+fn storage_hash(kind: &Kind) -> String {
+    use base64::Engine;
+    use sha2::Digest;
+    let stored = &kind.versions[kind.storage].name;
+    let digest = sha2::Sha256::digest(format!("{}/{stored}/{}", kind.stored_group, kind.kind));
+    base64::engine::general_purpose::STANDARD.encode(&digest[..8])
+}
+
+fn aggregate(kinds: &Kinds, core: bool) -> Response<Body> {
+    let mut items = Vec::new();
+    for (group, versions) in groups(kinds).iter().filter(|(group, _)| group.is_empty() == core) {
+        let versions: Vec<Value> = versions
+            .iter()
+            .map(|version| {
+                let resources: Vec<Value> =
+                    served(kinds, group, version).map(|kind| aggregated_resource(kind, version)).collect();
+                json!({"version": &**version, "resources": resources, "freshness": "Current"})
+            })
+            .collect();
+        let mut metadata = json!({"creationTimestamp": null});
+        if !group.is_empty() {
+            metadata["name"] = (&**group).into();
+        }
+        items.push(json!({"metadata": metadata, "versions": versions}));
+    }
+    let body = json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
+    });
+    let mut response = document(&body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(AGGREGATED));
+    response
+}
+
+fn aggregated_resource(kind: &Kind, version: &str) -> Value {
+    let response_kind = |g: &str, v: &str, k: &str| json!({"group": g, "version": v, "kind": k});
+    let mut row = json!({
+        "resource": &*kind.plural,
+        "responseKind": response_kind(&kind.group, version, &kind.kind),
+        "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": &*kind.singular,
+        "verbs": kind.verbs,
+    });
+    if !kind.short_names.is_empty() {
+        row["shortNames"] = json!(kind.short_names);
+    }
+    if !kind.categories.is_empty() {
+        row["categories"] = json!(kind.categories);
+    }
+    // In order of name, as upstream has them.
+    let subresources: BTreeMap<&str, Value> = kind
+        .subresources
+        .iter()
+        .map(|sub| {
+            let v = if sub.group == kind.group { version } else { &sub.version };
+            let row = json!({
+                "subresource": &*sub.name,
+                "responseKind": response_kind(&sub.group, v, &sub.kind),
+                "verbs": sub.verbs,
+            });
+            (&*sub.name, row)
+        })
+        .collect();
+    if !subresources.is_empty() {
+        row["subresources"] = subresources.into_values().collect();
+    }
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_order_by_stability() {
+        let mut versions = ["v1alpha1", "v2beta1", "v1", "v2", "v1beta2"];
+        versions.sort_by_key(|version| std::cmp::Reverse(rank(version)));
+        assert_eq!(versions, ["v2", "v1", "v2beta1", "v1beta2", "v1alpha1"]);
+    }
+}

@@ -1,0 +1,65 @@
+//! Non-resource paths: discovery, OpenAPI, version, health, metrics.
+
+use carrack_api::status::Status;
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use serde_json::json;
+
+use super::{Body, State, discovery, health, openapi, output};
+use crate::request::RequestInfo;
+
+/// Answers a request about a path that is no resource.
+pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result<Response<Body>, Status> {
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        return Err(Status::other(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ));
+    }
+    if let Some(response) = health::answer(state, info) {
+        return Ok(response);
+    }
+    let path = info.attributes.path.trim_end_matches('/');
+    match path {
+        "" => Ok(root(state)),
+        "/version" => Ok(version(state)),
+        "/metrics" => Ok(output::respond(
+            StatusCode::OK,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Body::from(state.metrics.text()),
+        )),
+        _ if path.starts_with("/openapi/") => openapi::answer(state, parts, info),
+        _ => discovery::answer(state, parts, path),
+    }
+}
+
+fn root(state: &State) -> Response<Body> {
+    let mut paths: Vec<String> = ["/api", "/api/v1", "/apis"].map(str::to_owned).into();
+    for (group, versions) in discovery::groups(&state.registry.kinds()) {
+        if !group.is_empty() {
+            paths.push(format!("/apis/{group}"));
+            paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
+        }
+    }
+    paths.extend(
+        ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+            .map(str::to_owned),
+    );
+    output::json(StatusCode::OK, json!({ "paths": paths }).to_string())
+}
+
+fn version(state: &State) -> Response<Body> {
+    let git = &state.parts.config.git_version;
+    let mut numbers = git.trim_start_matches('v').split('.');
+    let mut number = || numbers.next().unwrap_or_default();
+    let (major, minor) = (number(), number());
+    let body = json!({
+        "major": major, "minor": minor, "gitVersion": git, "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none", "compiler": "rustc",
+        "platform": format!("linux/{}", match std::env::consts::ARCH { "x86_64" => "amd64", "aarch64" => "arm64", other => other }),
+        "emulationMajor": major, "emulationMinor": minor,
+        "minCompatibilityMajor": major, "minCompatibilityMinor": minor,
+    });
+    output::json(StatusCode::OK, body.to_string())
+}

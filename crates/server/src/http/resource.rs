@@ -1,0 +1,358 @@
+//! Requests about resources: from path, query and body to one call on the registry,
+//! and its outcome to an answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use carrack_api::Kind;
+use carrack_api::status::Status;
+use http::request::Parts;
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::input::{self, Encoding};
+use super::output::{self, Accept, View};
+use super::table::Include;
+use super::{Body, State, subresource, watch};
+use crate::registry::{
+    Call, DeleteOptions, Deleted, Options, PatchType, Scope, Start, Warnings, check_fields, no_such_resource,
+};
+use crate::request::{RequestInfo, User};
+
+/// What a handler works with.
+pub(crate) struct Context<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) parts: &'a Parts,
+    pub(crate) info: &'a RequestInfo,
+    pub(crate) body: Bytes,
+    pub(crate) call: Call,
+    pub(crate) view: View,
+}
+
+/// The kind that a request is about.
+pub(crate) fn find(state: &State, info: &RequestInfo) -> Result<(Arc<Kind>, usize), Status> {
+    let at = &info.attributes;
+    let kinds = state.registry.kinds();
+    let (kind, version) =
+        kinds.resource(&at.group, &at.version, &at.resource).ok_or_else(no_such_resource)?;
+    Ok((kind.clone(), version))
+}
+
+/// Answers a request about a resource.
+pub(crate) async fn answer(
+    state: &State,
+    parts: &Parts,
+    info: &RequestInfo,
+    user: User,
+    kind: Arc<Kind>,
+    version: usize,
+    body: Bytes,
+) -> Result<Response<Body>, Status> {
+    let at = &info.attributes;
+    let call = Call {
+        user,
+        kind: kind.clone(),
+        version,
+        namespace: at.namespace.clone(),
+        name: at.name.clone(),
+        subresource: at.subresource.clone(),
+        options: Options::default(),
+        warnings: Warnings::default(),
+        now: state.registry.now(),
+    };
+    let warnings = call.warnings.clone();
+    let mut context = Context { state, parts, info, body, call, view: View::new(kind, version) };
+    context.check_scope()?;
+    let response = context.dispatch().await;
+    let mut response = response.unwrap_or_else(|status| output::failure(&status));
+    output::warn(&mut response, warnings.take());
+    Ok(response)
+}
+
+impl Context<'_> {
+    /// Whether the path fits the kind: namespaced or not, the verb served or not.
+    fn check_scope(&mut self) -> Result<(), Status> {
+        let at = &self.info.attributes;
+        let kind = &self.call.kind;
+        if !kind.namespaced {
+            if &*kind.resource == "namespaces" {
+                self.call.namespace = "".into();
+            } else if !at.namespace.is_empty() {
+                return Err(no_such_resource());
+            }
+        } else if at.namespace.is_empty() && !matches!(&*at.verb, "list" | "watch") {
+            // All namespaces at once can only be listed and watched.
+            let collection = at.name.is_empty() && at.subresource.is_empty();
+            return Err(if collection { self.not_served() } else { no_such_resource() });
+        }
+        let served = match &*at.subresource {
+            "" => kind.verbs.iter().any(|verb| **verb == *at.verb),
+            name => {
+                let sub = kind.subresource(name).ok_or_else(no_such_resource)?;
+                sub.verbs.iter().any(|verb| **verb == *at.verb)
+            }
+        };
+        if served { Ok(()) } else { Err(self.not_served()) }
+    }
+
+    fn not_served(&self) -> Status {
+        Status::other(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
+    }
+
+    async fn dispatch(&mut self) -> Result<Response<Body>, Status> {
+        if !self.call.subresource.is_empty() && subresource::differs(&self.call) {
+            return subresource::answer(self).await;
+        }
+        match &*self.info.attributes.verb {
+            "get" => self.get().await,
+            "list" => self.list().await,
+            "watch" => self.watch().await,
+            "create" => self.create().await,
+            "update" => self.update().await,
+            "patch" => self.patch().await,
+            "delete" => self.delete().await,
+            "deletecollection" => self.delete_collection().await,
+            _ => Err(self.not_served()),
+        }
+    }
+
+    async fn get(&mut self) -> Result<Response<Body>, Status> {
+        let accept = Accept::read(&self.parts.headers)?;
+        let at_least = input::revision(&self.info.query)?;
+        let record = self.state.registry.get(&self.call, at_least).await?;
+        Ok(self.object(accept, &record, StatusCode::OK))
+    }
+
+    async fn list(&mut self) -> Result<Response<Body>, Status> {
+        let accept = Accept::read(&self.parts.headers)?;
+        let options = input::list_options(&self.info.query, &self.call.kind, self.version_name())?;
+        self.call.name = "".into();
+        let listed = self.state.registry.list(&self.call, &options).await?;
+        let include = Include::read(&self.info.query);
+        Ok(output::list(accept, &self.view, listed, include, &self.state.registry))
+    }
+
+    async fn watch(&mut self) -> Result<Response<Body>, Status> {
+        let accept = Accept::read(&self.parts.headers)?;
+        let query = &self.info.query;
+        let mut fields = input::fields(query, &self.call.kind, self.version_name())?;
+        if fields.is_none() && !self.call.name.is_empty() {
+            // The old form /watch/…/{name}.
+            let text = format!("metadata.name={}", self.call.name);
+            fields = carrack_api::selector::Fields::parse(&text).ok();
+        }
+        let scope = Scope {
+            kind: Some(self.call.kind.clone()),
+            namespace: self.call.namespace.clone(),
+            labels: input::labels(query)?.filter(|labels| !labels.is_everything()),
+            fields: fields.filter(|fields| !fields.is_everything()),
+        };
+        let revision = input::revision(query)?;
+        let initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
+        check_initial(initial, query.text("resourceVersionMatch"))?;
+        let bookmarks = query.flag("allowWatchBookmarks");
+        let start = match (revision, initial) {
+            (Some(0), Some(false)) | (None, Some(false)) => {
+                Start::After(self.state.registry.store().revision())
+            }
+            (None, _) => Start::Initial { fresh: true },
+            (Some(0), _) => Start::Initial { fresh: false },
+            (Some(revision), Some(true)) => {
+                self.state.registry.fresh(Some(revision)).await?;
+                Start::Initial { fresh: false }
+            }
+            (Some(revision), _) => Start::After(revision),
+        };
+        let watcher = match self.state.registry.watch(scope, start).await {
+            Ok(watcher) => watcher,
+            Err(status) if status.code == 410 => return Ok(watch::refuse(accept, &status)),
+            Err(status) => return Err(status),
+        };
+        let config = &self.state.parts.config;
+        let settings = watch::Settings {
+            accept,
+            view: self.view.clone(),
+            include: Include::read(query),
+            bookmarks,
+            mark_initial_end: bookmarks && initial == Some(true),
+            interval: config.bookmark_interval,
+            timeout: match input::number(query, "timeoutSeconds")? {
+                Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+                _ => spread(config.watch_timeout),
+            },
+        };
+        Ok(watch::answer(settings, self.state.registry.clone(), watcher))
+    }
+
+    async fn create(&mut self) -> Result<Response<Body>, Status> {
+        let accept = Accept::read(&self.parts.headers)?;
+        self.read_options("CreateOptions")?;
+        let object = self.decode()?;
+        if !self.call.kind.stored() {
+            return self.act(accept, object).await;
+        }
+        let written = self.state.registry.create_canonical(&self.call, object).await?;
+        Ok(self.object(accept, &written.record, StatusCode::CREATED))
+    }
+
+    /// A resource that is not stored answers by acting.
+    async fn act(&mut self, accept: Accept, object: carrack_api::Value) -> Result<Response<Body>, Status> {
+        let registry = &self.state.registry;
+        let action = registry.action(&self.call.kind.resource).ok_or_else(|| self.not_served())?;
+        let answer = action.act(&self.call, registry, object).await?;
+        Ok(output::value(accept.encoding, Some(&self.view), &answer, StatusCode::CREATED))
+    }
+
+    async fn update(&mut self) -> Result<Response<Body>, Status> {
+        let accept = Accept::read(&self.parts.headers)?;
+        self.read_options("UpdateOptions")?;
+        let object = self.decode()?;
+        let written = self.state.registry.update_canonical(&self.call, object).await?;
+        let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+        Ok(self.object(accept, &written.record, code))
+    }
+
+    async fn patch(&mut self) -> Result<Response<Body>, Status> {
+        let accept = Accept::read(&self.parts.headers)?;
+        self.read_options("PatchOptions")?;
+        let ty = patch_type(&self.parts.headers, self.call.kind.custom)?;
+        let written = self.state.registry.patch(&self.call, ty, &self.body).await?;
+        Ok(self.object(accept, &written.record, StatusCode::OK))
+    }
+
+    async fn delete(&mut self) -> Result<Response<Body>, Status> {
+        let accept = Accept::read(&self.parts.headers)?;
+        let (options, dry_run) = input::delete_options(&self.info.query, &self.parts.headers, &self.body)?;
+        self.call.options.dry_run = dry_run;
+        let deleted = self.state.registry.delete(&self.call, &options).await?;
+        Ok(self.deleted(accept, &options, &deleted))
+    }
+
+    fn deleted(&self, accept: Accept, options: &DeleteOptions, deleted: &Deleted) -> Response<Body> {
+        use crate::registry::Propagation;
+        let foreground = options.propagation == Some(Propagation::Foreground);
+        let code = if !deleted.gone && foreground { StatusCode::ACCEPTED } else { StatusCode::OK };
+        if !deleted.gone || returns_deleted(&self.call.kind) {
+            return self.object(accept, &deleted.record, code);
+        }
+        let kind = &self.call.kind;
+        let mut details = json!({"name": &*self.call.name, "kind": &*kind.plural});
+        if !kind.group.is_empty() {
+            details["group"] = (&*kind.group).into();
+        }
+        details["uid"] = (&*deleted.record.header().uid).into();
+        output::success(code, details)
+    }
+
+    async fn delete_collection(&mut self) -> Result<Response<Body>, Status> {
+        let accept = Accept::read(&self.parts.headers)?;
+        let list = input::list_options(&self.info.query, &self.call.kind, self.version_name())?;
+        let (options, dry_run) = input::delete_options(&self.info.query, &self.parts.headers, &self.body)?;
+        self.call.options.dry_run = dry_run;
+        self.call.name = "".into();
+        let registry = &self.state.registry;
+        let records = registry.delete_collection(&self.call, &list, &options).await?;
+        let listed = crate::registry::Listed {
+            revision: registry.store().revision(),
+            continue_token: String::new(),
+            remaining: None,
+            items: crate::registry::Items::Page(records),
+        };
+        Ok(output::list(accept, &self.view, listed, Include::read(&self.info.query), registry))
+    }
+
+    /// Reads the options of a write into the call.
+    pub(crate) fn read_options(&mut self, kind: &str) -> Result<(), Status> {
+        self.call.options = input::write_options(&self.info.query, &self.parts.headers, kind)?;
+        Ok(())
+    }
+
+    /// The body as an object of the call's kind, with defaults.
+    pub(crate) fn decode(&self) -> Result<carrack_api::Value, Status> {
+        let encoding: Encoding = input::encoding(&self.parts.headers)?;
+        let decoded = input::decode(&self.call.kind, self.call.version, encoding, &self.body)?;
+        check_fields(&self.call, decoded.strict)?;
+        Ok(self.state.registry.defaulted(&self.call, decoded.value))
+    }
+
+    /// Answers a record.
+    pub(crate) fn object(
+        &self,
+        accept: Accept,
+        record: &carrack_api::Record,
+        code: StatusCode,
+    ) -> Response<Body> {
+        let include = Include::read(&self.info.query);
+        output::object(accept, &self.view, record, code, include, &self.state.registry)
+    }
+
+    fn version_name(&self) -> &str {
+        &self.call.kind.versions[self.call.version].name
+    }
+}
+
+/// The kind of patch that the media type names.
+///
+/// # Errors
+/// 415.
+pub(crate) fn patch_type(headers: &http::HeaderMap, custom: bool) -> Result<PatchType, Status> {
+    match input::media_type(headers) {
+        "application/json-patch+json" => Ok(PatchType::Json),
+        "application/merge-patch+json" => Ok(PatchType::Merge),
+        "application/strategic-merge-patch+json" if !custom => Ok(PatchType::Strategic),
+        _ => {
+            let strategic = if custom { "" } else { ", application/strategic-merge-patch+json" };
+            Err(Status::unsupported_media_type(format!(
+                "the body of the request was in an unknown format - accepted media types include: \
+                 application/json-patch+json, application/merge-patch+json{strategic}"
+            )))
+        }
+    }
+}
+
+/// What upstream refuses about `sendInitialEvents`.
+fn check_initial(initial: Option<bool>, version_match: &str) -> Result<(), Status> {
+    use carrack_api::field::{Error, Path};
+    let path = Path::ROOT;
+    let error = match (initial, version_match) {
+        (None, "") | (Some(_), "NotOlderThan") => return Ok(()),
+        (None, _) => Error::forbidden(
+            &path.child("resourceVersionMatch"),
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        ),
+        (Some(_), "") => Error::forbidden(
+            &path.child("resourceVersionMatch"),
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ),
+        (Some(_), other) => {
+            Error::not_supported(&path.child("resourceVersionMatch"), other, &["NotOlderThan"])
+        }
+    };
+    Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[error]))
+}
+
+/// A time between `least` and twice that.
+fn spread(least: Duration) -> Duration {
+    let random = uuid::Uuid::new_v4().as_u128() as u32;
+    least + least.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+/// Kinds that answer a deletion with the object instead of a Status.
+fn returns_deleted(kind: &Kind) -> bool {
+    matches!(
+        &*kind.resource,
+        "pods"
+            | "services"
+            | "namespaces"
+            | "serviceaccounts"
+            | "podtemplates"
+            | "resourcequotas"
+            | "persistentvolumes"
+            | "persistentvolumeclaims"
+    ) || matches!(&*kind.group, "storage.k8s.io" | "resource.k8s.io")
+}

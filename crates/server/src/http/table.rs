@@ -1,0 +1,78 @@
+//! Tables, the form in which `kubectl get` asks for objects.
+
+use carrack_api::{Record, Revision, Value, columns};
+use jiff::Timestamp;
+
+use super::output::{View, write_metadata};
+use crate::request::Query;
+
+/// What of the object a row carries (`includeObject`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Include {
+    /// Nothing.
+    None,
+    /// Its metadata.
+    #[default]
+    Metadata,
+    /// All of it.
+    Object,
+}
+
+impl Include {
+    pub(crate) fn read(query: &Query) -> Self {
+        match query.text("includeObject") {
+            "None" => Self::None,
+            "Object" => Self::Object,
+            _ => Self::Metadata,
+        }
+    }
+}
+
+/// One row, encoded.
+pub(crate) fn row(
+    view: &View,
+    record: &Record,
+    revision: Revision,
+    include: Include,
+    now: Timestamp,
+) -> Vec<u8> {
+    let cells = columns::cells(&view.kind, &view.value(record), now);
+    let mut out = b"{\"cells\":".to_vec();
+    serde_json::to_writer(&mut out, &cells).expect("cells always encode");
+    match include {
+        Include::None => {}
+        Include::Metadata => {
+            out.extend_from_slice(b",\"object\":");
+            write_metadata(&mut out, record, revision, false);
+        }
+        Include::Object => {
+            out.extend_from_slice(b",\"object\":");
+            view.write(&mut out, record, revision, false);
+        }
+    }
+    out.push(b'}');
+    out
+}
+
+/// The whole table; a watch sends the column definitions only with the first event.
+pub(crate) fn encode(view: &View, meta: &Value, rows: &[Vec<u8>], definitions: bool) -> Vec<u8> {
+    let columns: Vec<Value> = if definitions {
+        columns::table(&view.kind, view.version).iter().map(columns::Column::to_value).collect()
+    } else {
+        Vec::new()
+    };
+    let columns = Value::Array(columns);
+    let mut out = format!(
+        "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{meta},\
+         \"columnDefinitions\":{columns},\"rows\":["
+    )
+    .into_bytes();
+    for (at, row) in rows.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(row);
+    }
+    out.extend_from_slice(b"]}");
+    out
+}

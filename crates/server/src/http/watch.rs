@@ -1,0 +1,254 @@
+//! Watch streams: items of a [`Watcher`] as frames, bookmarks, the end in time.
+//!
+//! The frame that nearly all watchers of a kind want (stored version, whole object,
+//! JSON) is made once per event and shared through [`Event::frame`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use carrack_api::status::Status;
+use carrack_api::{Record, Revision, Value, proto};
+use carrack_store::{Change, Event};
+use futures::stream;
+use http::{Response, StatusCode};
+use tokio::time::Instant;
+
+use super::output::{self, Accept, Encoding, Form, View};
+use super::{Body, table};
+use crate::registry::{Item, Registry, Seen, Watcher, too_old};
+
+/// Bytes of small frames that are sent together at most.
+const COALESCE: usize = 64 << 10;
+
+/// How a watch is to be served.
+pub(crate) struct Settings {
+    pub(crate) accept: Accept,
+    pub(crate) view: View,
+    pub(crate) include: table::Include,
+    /// Whether the client takes bookmarks.
+    pub(crate) bookmarks: bool,
+    /// Whether to mark the end of the initial events.
+    pub(crate) mark_initial_end: bool,
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+}
+
+struct Stream {
+    settings: Settings,
+    registry: Arc<Registry>,
+    watcher: Option<Watcher>,
+    until: Instant,
+    bookmark: tokio::time::Interval,
+    told: Revision,
+    columns_sent: bool,
+}
+
+/// Answers with a stream of events.
+pub(crate) fn answer(settings: Settings, registry: Arc<Registry>, watcher: Watcher) -> Response<Body> {
+    let media_type = match settings.accept.encoding {
+        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => "application/json",
+    };
+    let until = Instant::now() + settings.timeout;
+    let bookmark = tokio::time::interval_at(Instant::now() + settings.interval, settings.interval);
+    let state =
+        Stream { settings, registry, watcher: Some(watcher), until, bookmark, told: 0, columns_sent: false };
+    let frames = stream::unfold(state, |mut state| async move {
+        let frame = state.next().await?;
+        Some((frame, state))
+    });
+    output::respond(StatusCode::OK, media_type, Body::stream(frames))
+}
+
+/// Answers with a stream of one ERROR event, as upstream does when a watch cannot
+/// start where the client wants.
+pub(crate) fn refuse(accept: Accept, status: &Status) -> Response<Body> {
+    let frame = error_frame(accept.encoding, status);
+    output::json(StatusCode::OK, frame)
+}
+
+impl Stream {
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let watcher = self.watcher.as_mut()?;
+            tokio::select! {
+                biased;
+                items = watcher.next() => match items {
+                    Ok(items) => {
+                        let frame = self.frames(items);
+                        if !frame.is_empty() {
+                            return Some(frame);
+                        }
+                    }
+                    Err(expired) => {
+                        self.watcher = None;
+                        return Some(error_frame(self.settings.accept.encoding, &too_old(&expired)));
+                    }
+                },
+                _ = self.bookmark.tick(), if self.settings.bookmarks => {
+                    let revision = watcher.revision();
+                    if revision > self.told {
+                        self.told = revision;
+                        return Some(self.bookmark_frame(revision, false));
+                    }
+                }
+                () = tokio::time::sleep_until(self.until) => {
+                    // A last bookmark lets the client go on from here.
+                    let revision = watcher.revision();
+                    self.watcher = None;
+                    if self.settings.bookmarks && revision > self.told {
+                        return Some(self.bookmark_frame(revision, false));
+                    }
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn frames(&mut self, mut items: VecDeque<Item>) -> Bytes {
+        if items.len() == 1
+            && let Some(item) = items.pop_front()
+        {
+            return self.frame(item);
+        }
+        let mut out = Vec::with_capacity(COALESCE);
+        for item in items {
+            out.extend_from_slice(&self.frame(item));
+        }
+        out.into()
+    }
+
+    fn frame(&mut self, item: Item) -> Bytes {
+        match item {
+            Item::Initial(record) => {
+                self.told = self.told.max(record.revision);
+                self.encode("ADDED", &record, record.revision).into()
+            }
+            Item::InitialEnd(revision) if self.settings.mark_initial_end => {
+                self.told = revision;
+                self.bookmark_frame(revision, true)
+            }
+            Item::InitialEnd(_) => Bytes::new(),
+            Item::Event(seen, event) => {
+                self.told = event.revision;
+                self.event(seen, &event)
+            }
+        }
+    }
+
+    fn event(&mut self, seen: Seen, event: &Event) -> Bytes {
+        let plain = matches!(
+            (seen, event.change),
+            (Seen::Added, Change::Created)
+                | (Seen::Modified, Change::Updated)
+                | (Seen::Deleted, Change::Deleted)
+        );
+        let accept = self.settings.accept;
+        let shared = plain
+            && accept == Accept { encoding: Encoding::Json, form: Form::Object }
+            && event.record.header().api_version == self.settings.view.api_version;
+        let ty = match seen {
+            Seen::Added => "ADDED",
+            Seen::Modified => "MODIFIED",
+            Seen::Deleted => "DELETED",
+        };
+        if shared {
+            return event.frame.get_or_init(|| self.encode(ty, &event.record, event.revision).into()).clone();
+        }
+        let first = !std::mem::replace(&mut self.columns_sent, true);
+        self.encode_with(ty, &event.record, event.revision, first).into()
+    }
+
+    fn encode(&self, ty: &str, record: &Record, revision: Revision) -> Vec<u8> {
+        self.encode_with(ty, record, revision, true)
+    }
+
+    fn encode_with(&self, ty: &str, record: &Record, revision: Revision, columns: bool) -> Vec<u8> {
+        let Settings { accept, view, include, .. } = &self.settings;
+        let mut object = Vec::new();
+        if (accept.form, accept.encoding) == (Form::Object, Encoding::Json) {
+            let mut out = head(ty, record.content.size());
+            view.write(&mut out, record, revision, false);
+            out.extend_from_slice(b"}\n");
+            return out;
+        }
+        match (accept.form, accept.encoding) {
+            (Form::Object, Encoding::Protobuf) => {
+                let mut value = view.value(record);
+                value["metadata"]["resourceVersion"] = revision.to_string().into();
+                return self.protobuf(ty, &value);
+            }
+            (Form::Object, _) => view.write(&mut object, record, revision, false),
+            (Form::Metadata, _) => output::write_metadata(&mut object, record, revision, false),
+            (Form::Table, _) => {
+                let row = table::row(view, record, revision, *include, self.registry.now());
+                let meta = serde_json::json!({"resourceVersion": revision.to_string()});
+                object = table::encode(view, &meta, &[row], columns);
+            }
+        }
+        wrap(ty, &object)
+    }
+
+    fn protobuf(&self, ty: &str, value: &Value) -> Vec<u8> {
+        let view = &self.settings.view;
+        let version = &view.kind.versions[view.version];
+        match proto::encode(&version.schema, version.root, value) {
+            Ok(raw) => proto::watch_frame(ty, &proto::wrap(&view.api_version, &view.kind.kind, &raw)),
+            Err(error) => wrap("ERROR", Status::internal(error).to_value().to_string().as_bytes()),
+        }
+    }
+
+    fn bookmark_frame(&self, revision: Revision, initial_end: bool) -> Bytes {
+        let Settings { accept, view, .. } = &self.settings;
+        let mut meta = serde_json::json!({"resourceVersion": revision.to_string()});
+        if initial_end {
+            meta["annotations"] = serde_json::json!({"k8s.io/initial-events-end": "true"});
+        }
+        match accept.form {
+            Form::Table => wrap("BOOKMARK", &table::encode(view, &meta, &[], false)),
+            form => {
+                let (kind, api_version) = match form {
+                    Form::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1"),
+                    _ => (&*view.kind.kind, &*view.api_version),
+                };
+                let object = serde_json::json!({"kind": kind, "apiVersion": api_version, "metadata": meta});
+                if accept.encoding == Encoding::Protobuf {
+                    return self.protobuf("BOOKMARK", &object).into();
+                }
+                wrap("BOOKMARK", object.to_string().as_bytes())
+            }
+        }
+        .into()
+    }
+}
+
+fn head(ty: &str, size: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(size + 160);
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(ty.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    out
+}
+
+fn wrap(ty: &str, object: &[u8]) -> Vec<u8> {
+    let mut out = head(ty, object.len());
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
+    out
+}
+
+fn error_frame(encoding: Encoding, status: &Status) -> Bytes {
+    let object = status.to_value();
+    if encoding == Encoding::Protobuf {
+        let schema = carrack_api::facts::schema();
+        let encoded = schema
+            .find("io.k8s.apimachinery.pkg.apis.meta.v1.Status")
+            .and_then(|root| proto::encode(&schema, root, &object).ok());
+        if let Some(raw) = encoded {
+            return proto::watch_frame("ERROR", &proto::wrap("v1", "Status", &raw)).into();
+        }
+    }
+    wrap("ERROR", object.to_string().as_bytes()).into()
+}

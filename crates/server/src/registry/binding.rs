@@ -1,0 +1,88 @@
+//! Binding a pod to a node: the one write that sets `spec.nodeName`.
+//! (After `registry/core/pod/storage.BindingREST`.)
+
+use carrack_api::status::Status;
+use carrack_api::{Value, field};
+use serde_json::json;
+
+use super::call::Call;
+use super::{Registry, meta};
+use crate::clock::rfc3339;
+
+impl Registry {
+    /// Binds the call's pod as a `Binding` says.
+    ///
+    /// # Errors
+    /// 404 without the pod, 409 when it is bound or being deleted, 422 for a target
+    /// that is no node.
+    pub async fn bind(&self, call: &Call, binding: &Value) -> Result<(), Status> {
+        let target = &binding["target"];
+        let node = target["name"].as_str().unwrap_or_default();
+        check_target(call, target, node)?;
+        let uid = meta::text(binding, "uid").to_owned();
+        let version = meta::text(binding, "resourceVersion").to_owned();
+        self.modify(call, |pod| {
+            if meta::deleting(pod) {
+                return Err(conflict(
+                    call,
+                    &format!("pod {} is being deleted, cannot be assigned to a host", call.name),
+                ));
+            }
+            if let Some(assigned) = pod["spec"]["nodeName"].as_str().filter(|name| !name.is_empty()) {
+                let detail = format!("pod {} is already assigned to node {assigned:?}", call.name);
+                return Err(conflict(call, &detail));
+            }
+            for (field, given) in [("uid", &uid), ("resourceVersion", &version)] {
+                if !given.is_empty() {
+                    meta::of(pod).insert(field.into(), given.as_str().into());
+                }
+            }
+            pod["spec"]["nodeName"] = node.into();
+            for field in ["annotations", "labels"] {
+                for (key, value) in binding["metadata"][field].as_object().into_iter().flatten() {
+                    pod["metadata"][field][key] = value.clone();
+                }
+            }
+            scheduled(pod, &rfc3339(call.now));
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// Sets the PodScheduled condition.
+fn scheduled(pod: &mut Value, now: &str) {
+    let observed = pod["metadata"]["generation"].clone();
+    let mut condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
+        "lastTransitionTime": now});
+    if !observed.is_null() {
+        condition["observedGeneration"] = observed;
+    }
+    if !pod["status"]["conditions"].is_array() {
+        pod["status"]["conditions"] = json!([]);
+    }
+    let Some(conditions) = pod["status"]["conditions"].as_array_mut() else { return };
+    match conditions.iter_mut().find(|c| c["type"] == "PodScheduled") {
+        Some(old) => *old = condition,
+        None => conditions.push(condition),
+    }
+}
+
+fn check_target(call: &Call, target: &Value, node: &str) -> Result<(), Status> {
+    let path = field::Path::ROOT;
+    let path = path.child("target");
+    let mut errors = Vec::new();
+    let kind = target["kind"].as_str().unwrap_or_default();
+    if !matches!(kind, "" | "Node") {
+        errors.push(field::Error::not_supported(&path.child("kind"), kind, &["Node", "<empty>"]));
+    }
+    if node.is_empty() {
+        errors.push(field::Error::required(&path.child("name"), ""));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("", "Binding", &call.name, &errors)) }
+}
+
+fn conflict(call: &Call, detail: &str) -> Status {
+    Status::conflict("", "pods/binding", &call.name, detail)
+}

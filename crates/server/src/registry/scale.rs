@@ -1,0 +1,147 @@
+//! The scale subresource: `autoscaling/v1` Scale over whatever has `spec.replicas`.
+
+use carrack_api::schema::TypeId;
+use carrack_api::status::Status;
+use carrack_api::{Value, decode, field};
+use serde_json::json;
+
+use super::call::Call;
+use super::patch::{PatchType, apply};
+use super::{Registry, Written, meta};
+
+/// Makes a new Scale of the current one.
+pub(crate) type ScaleChange<'a> = &'a mut (dyn FnMut(Value) -> Result<Value, Status> + Send);
+
+impl Registry {
+    /// The object's Scale.
+    ///
+    /// # Errors
+    /// 404.
+    pub async fn scale(&self, call: &Call) -> Result<Value, Status> {
+        let record = self.get(call, None).await?;
+        Ok(of(&self.in_version(call, &record)?))
+    }
+
+    /// Changes the object's replicas through its Scale.
+    pub(crate) async fn change_scale(&self, call: &Call, change: ScaleChange<'_>) -> Result<Value, Status> {
+        let written: Written = self
+            .change(call, &mut |old| {
+                let scale = change(of(old))?;
+                let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+                if replicas < 0 {
+                    return Err(negative(call, replicas));
+                }
+                let mut new = old.clone();
+                new["spec"]["replicas"] = replicas.into();
+                for field in ["resourceVersion", "uid"] {
+                    let given = meta::text(&scale, field).to_owned();
+                    if !given.is_empty() {
+                        meta::of(&mut new).insert(field.into(), given.into());
+                    }
+                }
+                Ok(new)
+            })
+            .await?;
+        let mut object = self.in_version(call, &written.record)?;
+        if call.options.dry_run {
+            meta::of(&mut object).remove("resourceVersion");
+        }
+        Ok(of(&object))
+    }
+
+    /// Patches the Scale; `root` is its type.
+    pub(crate) async fn patch_scale(
+        &self,
+        call: &Call,
+        root: TypeId,
+        ty: PatchType,
+        body: &[u8],
+    ) -> Result<Value, Status> {
+        let schema = carrack_api::facts::schema();
+        self.change_scale(call, &mut |scale| {
+            let patched = apply(&schema, root, ty, body, scale).map_err(|error| error.to_status())?;
+            super::check_fields(call, patched.strict)?;
+            let decoded = decode::value(&schema, root, patched.value);
+            let decoded = decoded.map_err(|error| error.to_status("Scale", "v1"))?;
+            super::check_fields(call, decoded.strict)?;
+            Ok(decoded.value)
+        })
+        .await
+    }
+}
+
+/// The Scale of an object.
+fn of(object: &Value) -> Value {
+    let meta = &object["metadata"];
+    let mut scale = json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": {}, "spec": {}, "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
+    });
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = meta.get(field) {
+            scale["metadata"][field] = value.clone();
+        }
+    }
+    if let Some(replicas) = object["spec"]["replicas"].as_i64().filter(|replicas| *replicas != 0) {
+        scale["spec"]["replicas"] = replicas.into();
+    }
+    let selector = selector_text(&object["spec"]["selector"]);
+    if !selector.is_empty() {
+        scale["status"]["selector"] = selector.into();
+    }
+    scale
+}
+
+/// A label selector (or a plain map of labels) as a query writes it.
+fn selector_text(selector: &Value) -> String {
+    let Some(top) = selector.as_object() else { return String::new() };
+    let plain = !top.contains_key("matchLabels") && !top.contains_key("matchExpressions");
+    let labels = if plain { Some(top) } else { top.get("matchLabels").and_then(Value::as_object) };
+    let mut terms: Vec<String> = labels
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    for expression in top.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
+        let key = expression["key"].as_str().unwrap_or_default();
+        let mut values: Vec<&str> =
+            expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        terms.push(match expression["operator"].as_str().unwrap_or_default() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.to_owned(),
+            _ => format!("!{key}"),
+        });
+    }
+    terms.sort();
+    terms.join(",")
+}
+
+fn negative(call: &Call, replicas: i64) -> Status {
+    let path = field::Path::ROOT;
+    let path = path.child("spec");
+    let error =
+        field::Error::invalid(&path.child("replicas"), replicas, "must be greater than or equal to 0");
+    Status::invalid("autoscaling", "Scale", &call.name, &[error])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_read_as_queries() {
+        let check =
+            |selector: Value, expect: &str| assert_eq!(selector_text(&selector), expect, "{selector}");
+        check(json!(null), "");
+        check(json!({"app": "web", "a": "b"}), "a=b,app=web");
+        check(json!({"matchLabels": {"app": "web"}}), "app=web");
+        check(
+            json!({"matchExpressions": [{"key": "k", "operator": "In", "values": ["b", "a"]},
+                {"key": "n", "operator": "DoesNotExist"}]}),
+            "!n,k in (a,b)",
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! Kinds that differ from all others in what no table can say: pods, namespaces,
+//! nodes. (Services, which allocate, have theirs beside the allocators.)
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use carrack_api::Value;
+use serde_json::{Map, json};
+
+use super::call::Call;
+use super::meta;
+use crate::seams::{Removal, Strategy};
+
+/// The strategies that every server has.
+pub(crate) fn builtin() -> HashMap<Box<str>, Arc<dyn Strategy>> {
+    let all: [(&str, Arc<dyn Strategy>); 2] =
+        [("pods", Arc::new(Pods)), ("namespaces", Arc::new(Namespaces))];
+    all.into_iter().map(|(resource, strategy)| (resource.into(), strategy)).collect()
+}
+
+/// Pods start Pending, have a quality-of-service class, and go gracefully.
+struct Pods;
+
+impl Strategy for Pods {
+    fn prepare_create(&self, _call: &Call, pod: &mut Value) {
+        pod["status"] = json!({"phase": "Pending", "qosClass": qos(&pod["spec"])});
+    }
+
+    fn prepare_update(&self, call: &Call, pod: &mut Value, old: &Value) {
+        if &*call.subresource != "status" {
+            return;
+        }
+        // A kubelet may leave out what it never changes.
+        if pod["status"].get("qosClass").is_none()
+            && let Some(class) = old["status"].get("qosClass")
+        {
+            pod["status"]["qosClass"] = class.clone();
+        }
+    }
+
+    fn removal(&self, _call: &Call, pod: &mut Value, asked: Option<i64>) -> Removal {
+        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+        if node.is_empty() || matches!(phase, "Failed" | "Succeeded") {
+            return Removal::Graceful(0);
+        }
+        let own = pod["spec"]["terminationGracePeriodSeconds"].as_i64();
+        let grace = asked.or(own).unwrap_or(0);
+        Removal::Graceful(if grace < 0 { 1 } else { grace })
+    }
+}
+
+/// `Guaranteed`, `Burstable` or `BestEffort` (`GetPodQOS`).
+fn qos(spec: &Value) -> &'static str {
+    let containers =
+        || ["containers", "initContainers"].into_iter().filter_map(|list| spec[list].as_array()).flatten();
+    let amounts = |container: &Value, which: &str| -> Map<String, Value> {
+        let all = container["resources"][which].as_object().cloned().unwrap_or_default();
+        all.into_iter()
+            .filter(|(name, amount)| matches!(name.as_str(), "cpu" | "memory") && !is_zero(amount))
+            .collect()
+    };
+    let pod_level = !spec["resources"].is_null();
+    let scopes: Vec<&Value> = if pod_level { vec![spec] } else { containers().collect() };
+    let (mut any, mut guaranteed) = (false, true);
+    for scope in scopes {
+        let (requests, limits) = (amounts(scope, "requests"), amounts(scope, "limits"));
+        any |= !requests.is_empty() || !limits.is_empty();
+        let covered = ["cpu", "memory"].iter().all(|name| limits.contains_key(*name));
+        guaranteed &= covered && (requests.is_empty() || requests == limits);
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+fn is_zero(amount: &Value) -> bool {
+    amount.as_str().is_some_and(|text| text.trim_end_matches(char::is_alphabetic).parse::<f64>() == Ok(0.0))
+}
+
+/// Namespaces are emptied before they go: a deletion marks them Terminating, and the
+/// `finalize` subresource takes their finalizers away one by one.
+struct Namespaces;
+
+impl Strategy for Namespaces {
+    fn prepare_create(&self, _call: &Call, namespace: &mut Value) {
+        namespace["status"] = json!({"phase": "Active"});
+        if !namespace["spec"].is_object() {
+            namespace["spec"] = json!({});
+        }
+        let finalizers = &mut namespace["spec"]["finalizers"];
+        if !finalizers.is_array() {
+            *finalizers = json!([]);
+        }
+        if let Some(finalizers) = finalizers.as_array_mut()
+            && !finalizers.iter().any(|finalizer| finalizer == "kubernetes")
+        {
+            finalizers.push("kubernetes".into());
+        }
+    }
+
+    fn prepare_update(&self, call: &Call, namespace: &mut Value, old: &Value) {
+        // Only `finalize` changes spec.finalizers.
+        if &*call.subresource != "finalize"
+            && let Some(top) = namespace.as_object_mut()
+            && let Some(spec) = old.get("spec")
+        {
+            top.insert("spec".into(), spec.clone());
+        }
+    }
+
+    fn removal(&self, _call: &Call, namespace: &mut Value, _asked: Option<i64>) -> Removal {
+        let emptied = namespace["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+        if meta::deleting(namespace) && emptied {
+            return Removal::Now;
+        }
+        namespace["status"]["phase"] = "Terminating".into();
+        Removal::Held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_service() {
+        let check = |spec: Value, expect: &str| assert_eq!(qos(&spec), expect, "{spec}");
+        let all = json!({"cpu": "1", "memory": "1Gi"});
+        check(json!({"containers": [{"name": "a"}]}), "BestEffort");
+        check(json!({"containers": [{"resources": {"requests": {"cpu": "0"}}}]}), "BestEffort");
+        check(json!({"containers": [{"resources": {"requests": {"cpu": "1"}}}]}), "Burstable");
+        check(json!({"containers": [{"resources": {"requests": all, "limits": all}}]}), "Guaranteed");
+        check(json!({"containers": [{"resources": {"limits": all}}, {}]}), "Burstable");
+        check(json!({"containers": [{}], "resources": {"requests": all, "limits": all}}), "Guaranteed");
+    }
+}
