@@ -21,3 +21,4 @@ pub mod forward;
 pub mod netlink;
 pub mod plan;
 pub mod pod;
+mod sys;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::rules::{Chain, Rule};
 use super::ruleset::Verdict;
-use super::{Endpoint, Frontend, FrontendKey, Protocol, Ruleset, View};
+use super::{Endpoint, Frontend, FrontendKey, Protocol, Ruleset};
 
 /// An element of one of the table's maps and sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,8 +21,8 @@ pub enum Element {
     Endpoint(FrontendKey, u16, Endpoint),
     /// Of `hairpin4`, `hairpin6`.
     Hairpin(IpAddr),
-    /// Of `masquerade4`, `masquerade6`.
-    Masquerade(IpAddr, Protocol, u16),
+    /// Of `remote4`, `remote6`.
+    Remote(Endpoint, Protocol),
 }
 
 /// One step from one ruleset to another.
@@ -51,7 +51,6 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Vec<Update> {
         }
     }
     let (choosers_before, choosers_after) = (old.choosers(), new.choosers());
-    // `Sticky` sorts after `Pick`, which it leads to.
     let new_choosers = choosers_after.difference(&choosers_before);
     let mut updates: Vec<Update> = new_choosers.map(|chain| Update::AddChain(*chain)).collect();
     updates.append(&mut fixed);
@@ -59,9 +58,7 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Vec<Update> {
     let (mut removed, mut added) = (Vec::new(), Vec::new());
     merge(&old.frontends, &new.frontends, |key, before, after| {
         let mut elements = BTreeMap::new();
-        let remove = before
-            .iter()
-            .flat_map(|frontend| elements_of(key, frontend));
+        let remove = before.iter().flat_map(|frontend| elements_of(key, frontend));
         elements.extend(remove.map(|element| (element, false)));
         for element in after.iter().flat_map(|frontend| elements_of(key, frontend)) {
             if elements.remove(&element).is_none() {
@@ -71,27 +68,17 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Vec<Update> {
         removed.extend(elements.into_keys().map(Update::Remove));
     });
     let hairpin = |ip: &IpAddr| Element::Hairpin(*ip);
-    removed.extend(
-        old.hairpin
-            .difference(&new.hairpin)
-            .map(hairpin)
-            .map(Update::Remove),
-    );
-    added.extend(
-        new.hairpin
-            .difference(&old.hairpin)
-            .map(hairpin)
-            .map(Update::Add),
-    );
+    removed.extend(old.hairpin.difference(&new.hairpin).map(hairpin).map(Update::Remove));
+    added.extend(new.hairpin.difference(&old.hairpin).map(hairpin).map(Update::Add));
+
+    let remote = |(to, protocol): &(Endpoint, Protocol)| Element::Remote(*to, *protocol);
+    removed.extend(old.remote.difference(&new.remote).map(remote).map(Update::Remove));
+    added.extend(new.remote.difference(&old.remote).map(remote).map(Update::Add));
 
     updates.append(&mut removed);
     updates.append(&mut added);
-    let gone: Vec<_> = choosers_before.difference(&choosers_after).collect();
-    updates.extend(
-        gone.into_iter()
-            .rev()
-            .map(|chain| Update::RemoveChain(*chain)),
-    );
+    let gone = choosers_before.difference(&choosers_after);
+    updates.extend(gone.map(|chain| Update::RemoveChain(*chain)));
     updates
 }
 
@@ -125,12 +112,10 @@ fn merge<'a>(
 }
 
 /// The elements that a frontend consists of.
-pub fn elements_of(key: &FrontendKey, frontend: &Frontend) -> impl Iterator<Item = Element> {
-    let key = *key;
-    let masquerade = frontend.masquerade && key.view == View::Any;
-    let masquerade = masquerade.then_some(Element::Masquerade(key.ip, key.protocol, key.port));
-    let slots = (0u16..).zip(&frontend.endpoints);
-    core::iter::once(Element::Service(key, frontend.verdict(&key)))
-        .chain(masquerade)
-        .chain(slots.map(move |(slot, to)| Element::Endpoint(key, slot, *to)))
+pub fn elements_of(key: &FrontendKey, frontend: &Frontend) -> Vec<Element> {
+    let slots = frontend.slots();
+    let slots = (0u16..).zip(slots.iter().copied());
+    core::iter::once(Element::Service(*key, frontend.verdict(key)))
+        .chain(slots.map(|(slot, to)| Element::Endpoint(*key, slot, to)))
+        .collect()
 }

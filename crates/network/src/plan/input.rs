@@ -80,8 +80,10 @@ pub enum SessionAffinity {
     /// Each connection picks anew.
     #[default]
     None,
-    /// Connections of one client address go to one endpoint.
+    /// Connections of one client address go to one endpoint, for as long as it is there (see
+    /// docs/decisions/rules.md for how this differs from upstream).
     ClientIp {
+        /// Not needed by the rules: nothing is remembered that could expire.
         /// `sessionAffinityConfig.clientIP.timeoutSeconds`; 1..=86400, 10800 by default.
         timeout_seconds: u32,
     },

@@ -22,12 +22,8 @@ impl Prefix {
     /// The prefix of `length` bits that holds `address`; `None` if the family has fewer bits.
     pub fn new(address: IpAddr, length: u8) -> Option<Self> {
         let address = match address {
-            IpAddr::V4(ip) if length <= 32 => {
-                IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() & mask4(length)))
-            }
-            IpAddr::V6(ip) if length <= 128 => {
-                IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & mask6(length)))
-            }
+            IpAddr::V4(ip) if length <= 32 => IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() & mask4(length))),
+            IpAddr::V6(ip) if length <= 128 => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & mask6(length))),
             _ => return None,
         };
         Some(Self { address, length })
@@ -60,9 +56,7 @@ impl Prefix {
                 let offset = u32::try_from(offset).ok()?;
                 IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits().checked_add(offset)?))
             }
-            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(
-                ip.to_bits().checked_add(u128::from(offset))?,
-            )),
+            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits().checked_add(u128::from(offset))?)),
         };
         self.contains(ip).then_some(ip)
     }
@@ -70,8 +64,7 @@ impl Prefix {
     /// How many addresses it holds, at most `u64::MAX`.
     pub fn size(&self) -> u64 {
         let bits = if self.is_v6() { 128 } else { 32 };
-        1u64.checked_shl(u32::from(bits - self.length))
-            .unwrap_or(u64::MAX)
+        1u64.checked_shl(u32::from(bits - self.length)).unwrap_or(u64::MAX)
     }
 }
 
@@ -91,9 +84,7 @@ impl FromStr for Prefix {
             let (address, length) = text.split_once('/')?;
             Prefix::new(address.parse().ok()?, length.parse().ok()?)
         };
-        parse().ok_or_else(|| PrefixError {
-            text: text.to_owned(),
-        })
+        parse().ok_or_else(|| PrefixError { text: text.to_owned() })
     }
 }
 
@@ -112,14 +103,8 @@ mod tests {
         let check = |text: &str, inside: &str, outside: &str, size: u64| {
             let prefix: Prefix = text.parse().unwrap();
             assert_eq!(prefix.to_string(), text);
-            assert!(
-                prefix.contains(inside.parse().unwrap()),
-                "{text} holds {inside}"
-            );
-            assert!(
-                !prefix.contains(outside.parse().unwrap()),
-                "{text} lacks {outside}"
-            );
+            assert!(prefix.contains(inside.parse().unwrap()), "{text} holds {inside}");
+            assert!(!prefix.contains(outside.parse().unwrap()), "{text} lacks {outside}");
             assert_eq!(prefix.size(), size);
         };
         check("10.42.0.0/24", "10.42.0.255", "10.42.1.0", 256);
@@ -138,14 +123,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_cidr() {
-        for text in [
-            "",
-            "10.0.0.0",
-            "10.0.0.0/33",
-            "::/129",
-            "x/8",
-            "10.0.0.0/-1",
-        ] {
+        for text in ["", "10.0.0.0", "10.0.0.0/33", "::/129", "x/8", "10.0.0.0/-1"] {
             assert!(text.parse::<Prefix>().is_err(), "{text}");
         }
     }

@@ -7,7 +7,7 @@ use core::fmt::Write;
 use std::collections::BTreeMap;
 
 use super::diff::{Element, elements_of};
-use super::rules::{Chain, Draw, Family, Rule};
+use super::rules::{Chain, Draw, DrawBy, Family, HASH_SEED, Rule, slot_offset};
 use super::ruleset::Verdict;
 use super::{Ruleset, View};
 
@@ -18,32 +18,22 @@ pub const TABLE: &str = "carrack";
 pub fn render(ruleset: &Ruleset) -> String {
     let mut text = format!("table inet {TABLE} {{\n");
     let mut elements: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let all = ruleset
-        .frontends
-        .iter()
-        .flat_map(|(key, frontend)| elements_of(key, frontend));
-    for element in all.chain(ruleset.hairpin.iter().map(|ip| Element::Hairpin(*ip))) {
-        elements
-            .entry(map_of(&element))
-            .or_default()
-            .push(element_text(&element));
+    let all = ruleset.frontends.iter().flat_map(|(key, frontend)| elements_of(key, frontend));
+    let hairpin = ruleset.hairpin.iter().map(|ip| Element::Hairpin(*ip));
+    let remote = ruleset.remote.iter().map(|(to, protocol)| Element::Remote(*to, *protocol));
+    for element in all.chain(hairpin).chain(remote) {
+        elements.entry(map_of(&element)).or_default().push(element_text(&element));
     }
-    for family in Family::BOTH {
-        for (name, kind, declaration) in declarations(family) {
-            let _ = write!(text, "\t{kind} {name} {{\n{declaration}");
-            if let Some(list) = elements.get(&name) {
-                let list = list.join(",\n\t\t\t     ");
-                let _ = writeln!(text, "\t\telements = {{ {list} }}");
-            }
-            text.push_str("\t}\n\n");
+    for (name, kind, declaration) in Family::BOTH.into_iter().flat_map(declarations) {
+        let _ = write!(text, "\t{kind} {name} {{\n{declaration}");
+        if let Some(list) = elements.get(&name) {
+            let list = list.join(",\n\t\t\t     ");
+            let _ = writeln!(text, "\t\telements = {{ {list} }}");
         }
+        text.push_str("\t}\n\n");
     }
     for chain in Chain::FIXED {
-        let rules = ruleset
-            .fixed
-            .get(&chain)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let rules = ruleset.fixed.get(&chain).map(Vec::as_slice).unwrap_or_default();
         chain_text(&mut text, chain, rules);
     }
     for chain in ruleset.choosers() {
@@ -53,7 +43,7 @@ pub fn render(ruleset: &Ruleset) -> String {
     text
 }
 
-fn declarations(family: Family) -> [(String, &'static str, String); 6] {
+fn declarations(family: Family) -> [(String, &'static str, String); 5] {
     let (digit, address) = (family.digit(), address_type(family));
     let key = format!("{address} . inet_proto . inet_service");
     let declare = |kind: &'static str, name: &str, what: String| {
@@ -62,26 +52,11 @@ fn declarations(family: Family) -> [(String, &'static str, String); 6] {
     [
         declare("map", "service", format!("{key} : verdict")),
         declare("map", "internal", format!("{key} : verdict")),
-        declare(
-            "map",
-            "endpoint",
-            format!("{key} . mark : {address} . inet_service"),
-        ),
-        declare(
-            "map",
-            "affinity",
-            format!(
-                "{address} . {key} : {address} . inet_service\n\t\tsize {AFFINITY_SIZE}\n\t\tflags dynamic,timeout"
-            ),
-        ),
+        declare("map", "endpoint", format!("{key} . mark : {address} . inet_service")),
         declare("set", "hairpin", format!("{address} . {address}")),
-        declare("set", "masquerade", key.clone()),
+        declare("set", "remote", key.clone()),
     ]
 }
-
-/// How many clients are remembered for session affinity, in each family. Beyond it, new
-/// clients get an endpoint at random.
-pub const AFFINITY_SIZE: u32 = 65_536;
 
 fn address_type(family: Family) -> &'static str {
     match family {
@@ -96,7 +71,7 @@ pub fn map_of(element: &Element) -> String {
         Element::Service(key, _) => (service_map(key.view), key.family()),
         Element::Endpoint(key, ..) => ("endpoint", key.family()),
         Element::Hairpin(ip) => ("hairpin", Family::of(*ip)),
-        Element::Masquerade(ip, ..) => ("masquerade", Family::of(*ip)),
+        Element::Remote(to, _) => ("remote", Family::of(to.ip)),
     };
     format!("{name}{}", family.digit())
 }
@@ -117,30 +92,15 @@ fn element_text(element: &Element) -> String {
                 Verdict::Refuse => format!("goto {}", Chain::Refuse),
                 Verdict::Drop => "drop".to_owned(),
             };
-            format!(
-                "{} . {} . {} : {verdict}",
-                key.ip,
-                key.protocol.name(),
-                key.port
-            )
+            format!("{} . {} . {} : {verdict}", key.ip, key.protocol.name(), key.port)
         }
         Element::Endpoint(key, slot, to) => {
-            let draw = Draw {
-                family: key.family(),
-                view: key.view,
-                count: 0,
-            };
-            let slot = draw.offset() + u32::from(*slot);
+            let slot = slot_offset(key.view) + u32::from(*slot);
             let (ip, protocol, port) = (key.ip, key.protocol.name(), key.port);
-            format!(
-                "{ip} . {protocol} . {port} . 0x{slot:08x} : {} . {}",
-                to.ip, to.port
-            )
+            format!("{ip} . {protocol} . {port} . 0x{slot:08x} : {} . {}", to.ip, to.port)
         }
         Element::Hairpin(ip) => format!("{ip} . {ip}"),
-        Element::Masquerade(ip, protocol, port) => {
-            format!("{ip} . {} . {port}", protocol.name())
-        }
+        Element::Remote(to, protocol) => format!("{} . {} . {}", to.ip, protocol.name(), to.port),
     }
 }
 
@@ -166,61 +126,33 @@ fn rule_text(rule: &Rule) -> String {
         Rule::Jump(chain) => format!("jump {chain}"),
         Rule::Goto(chain) => format!("goto {chain}"),
         Rule::JumpFrom(from, chain) => {
-            format!(
-                "{} saddr {from} jump {chain}",
-                header(Family::of(from.address()))
-            )
+            format!("{} saddr {from} jump {chain}", header(Family::of(from.address())))
         }
         Rule::GotoTo(to, chain) => {
-            format!(
-                "{} daddr {to} goto {chain}",
-                header(Family::of(to.address()))
-            )
+            format!("{} daddr {to} goto {chain}", header(Family::of(to.address())))
         }
         Rule::ReturnTo(ip) => format!("{} daddr {ip} return", header(Family::of(*ip))),
         Rule::Verdict { family, view } => {
-            format!(
-                "{} vmap @{}{}",
-                key_text(*family),
-                service_map(*view),
-                family.digit()
-            )
+            format!("{} vmap @{}{}", key_text(*family), service_map(*view), family.digit())
         }
         Rule::RejectTcp => "meta l4proto tcp reject with tcp reset".to_owned(),
         Rule::Reject => "reject".to_owned(),
         Rule::Dnat { draw } => {
             format!("dnat {} to {}", header(draw.family), draw_text(draw))
         }
-        Rule::AffinityRenew { family, seconds } => {
-            let (map, key) = (format!("@affinity{}", family.digit()), client_text(*family));
-            format!("update {map} {{ {key} timeout {seconds}s : {key} map {map} }}")
-        }
-        Rule::AffinityDnat { family } => {
-            let (header, key) = (header(*family), client_text(*family));
-            format!("dnat {header} to {key} map @affinity{}", family.digit())
-        }
-        Rule::AffinityChoose { draw, seconds } => {
-            let (digit, key) = (draw.family.digit(), client_text(draw.family));
-            format!(
-                "update @affinity{digit} {{ {key} timeout {seconds}s : {} }}",
-                draw_text(draw)
-            )
-        }
         Rule::MasqueradeHairpin(family) => {
             let (header, digit) = (header(*family), family.digit());
             format!("{header} saddr . {header} daddr @hairpin{digit} masquerade fully-random")
         }
-        Rule::MasqueradeService(family) => {
+        Rule::MasqueradeRemote { family, except } => {
             let (header, digit) = (header(*family), family.digit());
-            let key = format!("ct original {header} daddr . meta l4proto . ct original proto-dst");
-            format!("ct status dnat {key} @masquerade{digit} masquerade fully-random")
+            let except: String = except.iter().map(|p| format!("{header} saddr != {p} ")).collect();
+            let key = key_text(*family);
+            format!("ct status dnat {except}{key} @remote{digit} masquerade fully-random")
         }
         Rule::MasqueradePods { from, except } => {
             let header = header(Family::of(from.address()));
-            let except: String = except
-                .iter()
-                .map(|p| format!("{header} daddr != {p} "))
-                .collect();
+            let except: String = except.iter().map(|p| format!("{header} daddr != {p} ")).collect();
             format!("{header} saddr {from} {except}masquerade fully-random")
         }
     }
@@ -237,18 +169,17 @@ fn key_text(family: Family) -> String {
     format!("{} daddr . meta l4proto . th dport", header(family))
 }
 
-fn client_text(family: Family) -> String {
-    format!("{} saddr . {}", header(family), key_text(family))
-}
-
 fn draw_text(draw: &Draw) -> String {
-    let offset = match draw.offset() {
+    let offset = match slot_offset(draw.view) {
         0 => String::new(),
         offset => format!(" offset {offset}"),
     };
     let (count, digit) = (draw.count, draw.family.digit());
-    format!(
-        "{} . numgen random mod {count}{offset} map @endpoint{digit}",
-        key_text(draw.family)
-    )
+    let slot = match draw.by {
+        DrawBy::Chance => format!("numgen random mod {count}"),
+        DrawBy::Client => {
+            format!("jhash {} saddr mod {count} seed 0x{HASH_SEED:x}", header(draw.family))
+        }
+    };
+    format!("{} . {slot}{offset} map @endpoint{digit}", key_text(draw.family))
 }

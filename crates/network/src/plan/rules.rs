@@ -61,16 +61,14 @@ pub enum Chain {
         /// 1..=10,000.
         count: u16,
     },
-    /// As `Pick`, but a client keeps its endpoint for `seconds` after its last connection.
+    /// Chooses one of `count` slots by the client's address.
     Sticky {
         /// Of the frontend and its endpoints.
         family: Family,
         /// Whose slots.
         view: View,
-        /// 1..=10,000.
+        /// A power of two, 256..=32,768.
         count: u16,
-        /// 1..=86,400.
-        seconds: u32,
     },
 }
 
@@ -85,62 +83,14 @@ impl Chain {
         Chain::Postrouting,
     ];
 
-    /// The chain that this one needs besides itself.
-    pub fn falls_back_to(self) -> Option<Chain> {
-        match self {
-            Chain::Sticky {
-                family,
-                view,
-                count,
-                ..
-            } => Some(Chain::Pick {
-                family,
-                view,
-                count,
-            }),
-            _ => None,
-        }
-    }
-
     /// The rules of a chain that chooses endpoints; none for the fixed ones.
     pub fn chooser_rules(self) -> Vec<Rule> {
         match self {
-            Chain::Pick {
-                family,
-                view,
-                count,
-            } => {
-                vec![Rule::Dnat {
-                    draw: Draw {
-                        family,
-                        view,
-                        count,
-                    },
-                }]
+            Chain::Pick { family, view, count } => {
+                vec![Rule::Dnat { draw: Draw { family, view, count, by: DrawBy::Chance } }]
             }
-            Chain::Sticky {
-                family,
-                view,
-                count,
-                seconds,
-            } => {
-                let draw = Draw {
-                    family,
-                    view,
-                    count,
-                };
-                vec![
-                    Rule::AffinityRenew { family, seconds },
-                    Rule::AffinityDnat { family },
-                    Rule::AffinityChoose { draw, seconds },
-                    Rule::AffinityDnat { family },
-                    // Only when the affinity map is full.
-                    Rule::Goto(Chain::Pick {
-                        family,
-                        view,
-                        count,
-                    }),
-                ]
+            Chain::Sticky { family, view, count } => {
+                vec![Rule::Dnat { draw: Draw { family, view, count, by: DrawBy::Client } }]
             }
             _ => Vec::new(),
         }
@@ -150,11 +100,7 @@ impl Chain {
 impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inside = |view: &View| {
-            if *view == View::Internal {
-                "-internal"
-            } else {
-                ""
-            }
+            if *view == View::Internal { "-internal" } else { "" }
         };
         match self {
             Chain::Prerouting => f.write_str("prerouting"),
@@ -163,31 +109,26 @@ impl fmt::Display for Chain {
             Chain::Internal => f.write_str("internal"),
             Chain::Services => f.write_str("services"),
             Chain::Refuse => f.write_str("refuse"),
-            Chain::Pick {
-                family,
-                view,
-                count,
-            } => {
+            Chain::Pick { family, view, count } => {
                 write!(f, "pick{}{}-{count}", family.digit(), inside(view))
             }
-            Chain::Sticky {
-                family,
-                view,
-                count,
-                seconds,
-            } => {
-                write!(
-                    f,
-                    "sticky{}{}-{count}-{seconds}s",
-                    family.digit(),
-                    inside(view)
-                )
+            Chain::Sticky { family, view, count } => {
+                write!(f, "sticky{}{}-{count}", family.digit(), inside(view))
             }
         }
     }
 }
 
-/// One endpoint of a frontend, at random.
+/// How a slot is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrawBy {
+    /// Anew for each connection.
+    Chance,
+    /// From the client's address: the same for all its connections.
+    Client,
+}
+
+/// One endpoint of a frontend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Draw {
     /// Of the maps.
@@ -196,20 +137,21 @@ pub struct Draw {
     pub view: View,
     /// Slots are drawn from 0..count.
     pub count: u16,
+    /// How.
+    pub by: DrawBy,
 }
 
-impl Draw {
-    /// The slots of [`View::Internal`] lie beyond all those of [`View::Any`], in the same map.
-    pub const INTERNAL_OFFSET: u32 = 1 << 16;
-
-    /// What is added to the slot.
-    pub fn offset(&self) -> u32 {
-        match self.view {
-            View::Any => 0,
-            View::Internal => Self::INTERNAL_OFFSET,
-        }
+/// The slots of [`View::Internal`] lie beyond all those of [`View::Any`], in the same map.
+pub fn slot_offset(view: View) -> u32 {
+    match view {
+        View::Any => 0,
+        View::Internal => 1 << 16,
     }
 }
+
+/// Of the hash of a client's address. The same on every node, so that a client keeps its
+/// endpoint whichever node it comes in by.
+pub const HASH_SEED: u32 = 0x00ca_77ac;
 
 /// A rule, by what it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,29 +182,16 @@ pub enum Rule {
         /// By which endpoint.
         draw: Draw,
     },
-    /// If the client has an endpoint already, it keeps it for so long again.
-    AffinityRenew {
-        /// Of the maps.
-        family: Family,
-        /// Timeout.
-        seconds: u32,
-    },
-    /// Replace destination address and port by the client's endpoint, if it has one.
-    AffinityDnat {
-        /// Of the maps.
-        family: Family,
-    },
-    /// Remember an endpoint for the client.
-    AffinityChoose {
-        /// Which endpoint.
-        draw: Draw,
-        /// Timeout.
-        seconds: u32,
-    },
     /// The source becomes the node if sender and receiver are the same pod.
     MasqueradeHairpin(Family),
-    /// The source becomes the node if the connection was made to a frontend that asks for it.
-    MasqueradeService(Family),
+    /// The source becomes the node if the connection was led from here to an endpoint
+    /// elsewhere, unless its sender lives here and gets the answers anyway.
+    MasqueradeRemote {
+        /// Of the set.
+        family: Family,
+        /// This node's pods, of the same family.
+        except: Vec<Prefix>,
+    },
     /// The source becomes the node on the way out of the cluster.
     MasqueradePods {
         /// This node's pods.
@@ -274,49 +203,33 @@ pub enum Rule {
 
 /// The fixed chains of a node.
 pub fn fixed(node: &NodeInput) -> BTreeMap<Chain, Vec<Rule>> {
-    let from_pods = |chain: Chain| {
-        node.cluster_cidrs
-            .iter()
-            .map(move |p| Rule::JumpFrom(*p, chain))
-    };
-    let prerouting = from_pods(Chain::Internal)
-        .chain([Rule::Jump(Chain::Services)])
-        .collect();
+    let from_pods = |chain: Chain| node.cluster_cidrs.iter().map(move |p| Rule::JumpFrom(*p, chain));
+    let prerouting = from_pods(Chain::Internal).chain([Rule::Jump(Chain::Services)]).collect();
 
     let own = node.local_service_ips.iter().map(|ip| Rule::ReturnTo(*ip));
-    let lookup = Family::BOTH.map(|family| Rule::Verdict {
-        family,
-        view: View::Any,
-    });
-    let rest = node
-        .service_cidrs
-        .iter()
-        .map(|cidr| Rule::GotoTo(*cidr, Chain::Refuse));
+    let lookup = Family::BOTH.map(|family| Rule::Verdict { family, view: View::Any });
+    let rest = node.service_cidrs.iter().map(|cidr| Rule::GotoTo(*cidr, Chain::Refuse));
     let services = own.chain(lookup).chain(rest).collect();
 
+    let of = |cidrs: &[Prefix], family| {
+        let same = |cidr: &&Prefix| Family::of(cidr.address()) == family;
+        cidrs.iter().filter(same).copied().collect::<Vec<_>>()
+    };
+    let masquerade_remote =
+        Family::BOTH.map(|family| Rule::MasqueradeRemote { family, except: of(&node.pod_cidrs, family) });
     let masquerade_pods = node.pod_cidrs.iter().map(|from| {
-        let same = |cidr: &&Prefix| cidr.is_v6() == from.is_v6();
-        let except = node.cluster_cidrs.iter().filter(same).copied().collect();
-        Rule::MasqueradePods {
-            from: *from,
-            except,
-        }
+        let except = of(&node.cluster_cidrs, Family::of(from.address()));
+        Rule::MasqueradePods { from: *from, except }
     });
     let postrouting = (Family::BOTH.map(Rule::MasqueradeHairpin).into_iter())
-        .chain(Family::BOTH.map(Rule::MasqueradeService))
+        .chain(masquerade_remote)
         .chain(masquerade_pods)
         .collect();
 
-    let internal = Family::BOTH.map(|family| Rule::Verdict {
-        family,
-        view: View::Internal,
-    });
+    let internal = Family::BOTH.map(|family| Rule::Verdict { family, view: View::Internal });
     BTreeMap::from([
         (Chain::Prerouting, prerouting),
-        (
-            Chain::Output,
-            vec![Rule::Jump(Chain::Internal), Rule::Jump(Chain::Services)],
-        ),
+        (Chain::Output, vec![Rule::Jump(Chain::Internal), Rule::Jump(Chain::Services)]),
         (Chain::Postrouting, postrouting),
         (Chain::Internal, internal.to_vec()),
         (Chain::Services, services),

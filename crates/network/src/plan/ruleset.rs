@@ -7,12 +7,15 @@
 //! 1. `service4` maps (address . protocol . port) to a verdict: go to `pick4-N`, where
 //!    N is the frontend's number of endpoints; or refuse; or drop.
 //! 2. `pick4-N`, shared by every frontend with N endpoints, draws a slot below N and
-//!    looks (address . protocol . port . slot) up in `endpoint4`: the endpoint.
+//!    looks (address . protocol . port . slot) up in `endpoint4`: the endpoint. With
+//!    session affinity it is `sticky4-N`, which computes the slot from the client's
+//!    address.
 //!
 //! Invariant: the slots of a frontend are 0..N without holes, since a missing slot
 //! would lose a connection.
 
 use core::net::IpAddr;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -77,11 +80,8 @@ pub struct Frontend {
     pub endpoints: Vec<Endpoint>,
     /// The verdict without endpoints.
     pub when_empty: WhenEmpty,
-    /// Seconds for which a client keeps its endpoint after its last connection.
-    pub affinity: Option<u32>,
-    /// Whether the source address is replaced by the node's, so that answers from
-    /// endpoints elsewhere come back through this node.
-    pub masquerade: bool,
+    /// Whether a client keeps its endpoint.
+    pub affinity: bool,
 }
 
 /// What the service maps say of a frontend.
@@ -105,6 +105,9 @@ pub struct Ruleset {
     /// Addresses of this node's pods that are endpoints: a connection that comes back to
     /// its own sender must look as if it came from the node.
     pub hairpin: BTreeSet<IpAddr>,
+    /// Endpoints elsewhere of frontends that outsiders use: their answers must come back
+    /// through this node, so connections to them must look as if they came from it.
+    pub remote: BTreeSet<(Endpoint, Protocol)>,
     /// What was left out, and why; for people.
     pub notes: Vec<String>,
 }
@@ -112,27 +115,28 @@ pub struct Ruleset {
 impl Frontend {
     /// What the service maps shall say.
     pub fn verdict(&self, key: &FrontendKey) -> Verdict {
-        match (self.endpoints.len(), self.when_empty, self.affinity) {
-            (0, WhenEmpty::Reject, _) => Verdict::Refuse,
-            (0, WhenEmpty::Drop, _) => Verdict::Drop,
-            (count, _, affinity) => {
-                let count = u16::try_from(count).expect("the plan bounds endpoints");
-                let (family, view) = (key.family(), key.view);
-                Verdict::Choose(match affinity {
-                    None => Chain::Pick {
-                        family,
-                        view,
-                        count,
-                    },
-                    Some(seconds) => Chain::Sticky {
-                        family,
-                        view,
-                        count,
-                        seconds,
-                    },
-                })
-            }
+        let (family, view) = (key.family(), key.view);
+        let count = || u16::try_from(self.slots().len()).expect("the plan bounds endpoints");
+        match (self.endpoints.is_empty(), self.when_empty) {
+            (true, WhenEmpty::Reject) => Verdict::Refuse,
+            (true, WhenEmpty::Drop) => Verdict::Drop,
+            (false, _) if self.affinity => Verdict::Choose(Chain::Sticky { family, view, count: count() }),
+            (false, _) => Verdict::Choose(Chain::Pick { family, view, count: count() }),
         }
+    }
+
+    /// What each slot leads to, from slot 0 on. With affinity there are more slots than
+    /// endpoints: a client's slot follows from its address, and which endpoint a slot leads
+    /// to depends on no other endpoint, except that the slot's favourite among those there are
+    /// gets it (rendezvous hashing). So an endpoint that goes takes only its own
+    /// clients with it, and one that comes takes its fair share.
+    pub fn slots(&self) -> Cow<'_, [Endpoint]> {
+        if !self.affinity || self.endpoints.is_empty() {
+            return Cow::Borrowed(&self.endpoints);
+        }
+        let slots = (self.endpoints.len() * 4).next_power_of_two().clamp(256, 32_768);
+        let favourite = |slot| self.endpoints.iter().max_by_key(|to| (affection(slot, to), **to));
+        (0..slots as u64).filter_map(favourite).copied().collect()
     }
 }
 
@@ -172,21 +176,33 @@ impl Ruleset {
         for (key, frontend) in &self.frontends {
             if let Verdict::Choose(chain) = frontend.verdict(key) {
                 chains.insert(chain);
-                chains.extend(chain.falls_back_to());
             }
         }
         chains
     }
 }
 
+/// How much a slot would like an endpoint: any number that is well mixed and always the same.
+fn affection(slot: u64, to: &Endpoint) -> u64 {
+    let ip = match to.ip {
+        IpAddr::V4(ip) => u128::from(ip.to_bits()),
+        IpAddr::V6(ip) => ip.to_bits(),
+    };
+    // The finalizer of splitmix64, over everything that tells endpoints apart.
+    let mix = |state: u64, word: u64| {
+        let mut z = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    [(ip >> 64) as u64, ip as u64, u64::from(to.port)].into_iter().fold(mix(0, slot), mix)
+}
+
 /// `new` with what it shares with `old` in the same places; whatever is left fills the holes.
 fn arrange(old: &[Endpoint], new: &[Endpoint]) -> Vec<Endpoint> {
     let wanted: BTreeSet<_> = new.iter().collect();
     let had: BTreeSet<_> = old.iter().collect();
-    let mut slots: Vec<Option<Endpoint>> = old
-        .iter()
-        .map(|to| wanted.contains(to).then_some(*to))
-        .collect();
+    let mut slots: Vec<Option<Endpoint>> = old.iter().map(|to| wanted.contains(to).then_some(*to)).collect();
     // Those beyond the new length move into holes, together with the newcomers.
     let beyond = slots.split_off(new.len().min(slots.len()));
     let newcomers = new.iter().filter(|to| !had.contains(to)).copied();
@@ -204,10 +220,7 @@ mod tests {
     use super::*;
 
     fn endpoints(last: &[u8]) -> Vec<Endpoint> {
-        let endpoint = |last: &u8| Endpoint {
-            ip: [10, 42, 0, *last].into(),
-            port: 80,
-        };
+        let endpoint = |last: &u8| Endpoint { ip: [10, 42, 0, *last].into(), port: 80 };
         last.iter().map(endpoint).collect()
     }
 

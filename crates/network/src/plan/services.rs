@@ -12,8 +12,8 @@ use std::sync::Arc;
 use super::rules::{self, Family};
 use super::ruleset::{Frontend, WhenEmpty};
 use super::{
-    Endpoint, EndpointInput, FrontendKey, HostPort, NodeInput, Protocol, Ruleset, ServiceInput,
-    ServicePort, ServiceType, ServiceWithEndpoints, SessionAffinity, TrafficPolicy, View,
+    Endpoint, EndpointInput, FrontendKey, HostPort, NodeInput, Protocol, Ruleset, ServiceInput, ServicePort,
+    ServiceType, ServiceWithEndpoints, SessionAffinity, TrafficPolicy, View,
 };
 
 /// Notes kept in a ruleset; the rest is only counted.
@@ -29,10 +29,7 @@ pub fn plan<'a>(
     let mut planner = Planner {
         node,
         local: node.local_service_ips.iter().copied().collect(),
-        ruleset: Ruleset {
-            fixed: rules::fixed(node),
-            ..Ruleset::default()
-        },
+        ruleset: Ruleset { fixed: rules::fixed(node), ..Ruleset::default() },
     };
     for entry in services {
         planner.service(&entry.service, &entry.endpoints);
@@ -59,9 +56,7 @@ pub fn local_ports<'a>(
                 let candidates = Candidates::new(&entry.endpoints, port, *family, &node.name);
                 candidates.choose(TrafficPolicy::Cluster).0
             });
-            ports
-                .entry((port.protocol, node_port))
-                .or_insert_with(|| both.collect());
+            ports.entry((port.protocol, node_port)).or_insert_with(|| both.collect());
         }
     }
     ports
@@ -79,10 +74,7 @@ impl Planner<'_> {
             return;
         }
         let owner: Arc<str> = format!("{}/{}", service.namespace, service.name).into();
-        let affinity = match service.session_affinity {
-            SessionAffinity::None => None,
-            SessionAffinity::ClientIp { timeout_seconds } => Some(timeout_seconds.clamp(1, 86_400)),
-        };
+        let affinity = service.session_affinity != SessionAffinity::None;
         for port in &service.ports {
             for family in Family::BOTH {
                 let serves = |ip: &&IpAddr| Family::of(**ip) == family;
@@ -90,13 +82,7 @@ impl Planner<'_> {
                     continue;
                 }
                 let candidates = Candidates::new(endpoints, port, family, &self.node.name);
-                let way = Way {
-                    owner: &owner,
-                    affinity,
-                    candidates,
-                    service,
-                    port,
-                };
+                let way = Way { owner: &owner, affinity, candidates, service, port };
                 for ip in service.cluster_ips.iter().filter(serves) {
                     self.cluster_ip(&way, *ip);
                 }
@@ -120,22 +106,28 @@ impl Planner<'_> {
         if self.local.contains(&ip) {
             return; // This node answers itself.
         }
-        let frontend = way.frontend(way.service.internal_traffic_policy, false);
+        let frontend = way.frontend(way.service.internal_traffic_policy);
         self.claim(ip, way.port.protocol, way.port.port, View::Any, frontend);
     }
 
     fn external(&mut self, way: &Way<'_>, ip: IpAddr, port: u16) {
         let policy = way.service.external_traffic_policy;
         let protocol = way.port.protocol;
-        // Local keeps the client's address, which is what it is for.
-        let frontend = way.frontend(policy, policy == TrafficPolicy::Cluster);
+        let frontend = way.frontend(policy);
+        let elsewhere = self.elsewhere(&frontend);
         if !self.claim(ip, protocol, port, View::Any, frontend) {
             return;
         }
+        self.ruleset.remote.extend(elsewhere.into_iter().map(|to| (to, protocol)));
         if policy == TrafficPolicy::Local {
-            let inside = way.frontend(TrafficPolicy::Cluster, false);
+            let inside = way.frontend(TrafficPolicy::Cluster);
             self.claim(ip, protocol, port, View::Internal, inside);
         }
+    }
+
+    fn elsewhere(&self, frontend: &Frontend) -> Vec<Endpoint> {
+        let here = |ip: IpAddr| self.node.pod_cidrs.iter().any(|cidr| cidr.contains(ip));
+        frontend.endpoints.iter().filter(|to| !here(to.ip)).copied().collect()
     }
 
     /// An external IP must not take over traffic to the node, its neighbours on the link,
@@ -156,9 +148,7 @@ impl Planner<'_> {
             || ip.is_multicast()
             || self.local.contains(&ip);
         if refused {
-            self.note(format!(
-                "service {owner}: external IP {ip} is not one it may have; ignored"
-            ));
+            self.note(format!("service {owner}: external IP {ip} is not one it may have; ignored"));
         }
         !refused
     }
@@ -166,18 +156,12 @@ impl Planner<'_> {
     fn host_port(&mut self, host_port: &HostPort) {
         let frontend = Frontend {
             owner: format!("pod {}", host_port.pod_ip).into(),
-            endpoints: vec![Endpoint {
-                ip: host_port.pod_ip,
-                port: host_port.container_port,
-            }],
+            endpoints: vec![Endpoint { ip: host_port.pod_ip, port: host_port.container_port }],
             when_empty: WhenEmpty::Reject,
-            affinity: None,
-            masquerade: false,
+            affinity: false,
         };
         for ip in self.node.addresses.clone() {
-            let asked = host_port
-                .host_ip
-                .is_none_or(|want| want.is_unspecified() || want == ip);
+            let asked = host_port.host_ip.is_none_or(|want| want.is_unspecified() || want == ip);
             if asked && !ip.is_loopback() && ip.is_ipv4() == host_port.pod_ip.is_ipv4() {
                 let (protocol, port) = (host_port.protocol, host_port.host_port);
                 self.claim(ip, protocol, port, View::Any, frontend.clone());
@@ -194,26 +178,16 @@ impl Planner<'_> {
         view: View,
         mut frontend: Frontend,
     ) -> bool {
-        let key = FrontendKey {
-            ip,
-            protocol,
-            port,
-            view,
-        };
+        let key = FrontendKey { ip, protocol, port, view };
         if let Some(first) = self.ruleset.frontends.get(&key) {
             let (first, second) = (&first.owner, &frontend.owner);
             let what = format!("{ip} port {port}/{}", protocol.name());
-            self.note(format!(
-                "{what} belongs to {first}; {second} wants it too and does not get it"
-            ));
+            self.note(format!("{what} belongs to {first}; {second} wants it too and does not get it"));
             return false;
         }
         if frontend.endpoints.len() > Ruleset::MAX_ENDPOINTS {
             let (count, most) = (frontend.endpoints.len(), Ruleset::MAX_ENDPOINTS);
-            self.note(format!(
-                "{} has {count} endpoints; only {most} are used",
-                frontend.owner
-            ));
+            self.note(format!("{} has {count} endpoints; only {most} are used", frontend.owner));
             frontend.endpoints.truncate(Ruleset::MAX_ENDPOINTS);
         }
         for to in &frontend.endpoints {
@@ -235,22 +209,16 @@ impl Planner<'_> {
 /// A Service's port in one family.
 struct Way<'a> {
     owner: &'a Arc<str>,
-    affinity: Option<u32>,
+    affinity: bool,
     candidates: Candidates,
     service: &'a ServiceInput,
     port: &'a ServicePort,
 }
 
 impl Way<'_> {
-    fn frontend(&self, policy: TrafficPolicy, masquerade: bool) -> Frontend {
+    fn frontend(&self, policy: TrafficPolicy) -> Frontend {
         let (endpoints, when_empty) = self.candidates.choose(policy);
-        Frontend {
-            owner: Arc::clone(self.owner),
-            endpoints,
-            when_empty,
-            affinity: self.affinity,
-            masquerade,
-        }
+        Frontend { owner: Arc::clone(self.owner), endpoints, when_empty, affinity: self.affinity }
     }
 }
 
@@ -262,10 +230,7 @@ struct Candidates {
 
 impl Candidates {
     fn new(endpoints: &[EndpointInput], port: &ServicePort, family: Family, node: &str) -> Self {
-        let mut candidates = Self {
-            ready: BTreeMap::new(),
-            terminating: BTreeMap::new(),
-        };
+        let mut candidates = Self { ready: BTreeMap::new(), terminating: BTreeMap::new() };
         for endpoint in endpoints.iter().filter(|to| usable(to.ip, family)) {
             let is_local = endpoint.node_name.as_deref() == Some(node);
             let into = match (endpoint.ready, endpoint.serving && endpoint.terminating) {
@@ -273,16 +238,9 @@ impl Candidates {
                 (false, true) => &mut candidates.terminating,
                 (false, false) => continue,
             };
-            let matches =
-                |p: &&super::EndpointPort| p.name == port.name && p.protocol == port.protocol;
+            let matches = |p: &&super::EndpointPort| p.name == port.name && p.protocol == port.protocol;
             for target in endpoint.ports.iter().filter(matches) {
-                into.insert(
-                    Endpoint {
-                        ip: endpoint.ip,
-                        port: target.port,
-                    },
-                    is_local,
-                );
+                into.insert(Endpoint { ip: endpoint.ip, port: target.port }, is_local);
             }
         }
         candidates
@@ -291,24 +249,14 @@ impl Candidates {
     fn choose(&self, policy: TrafficPolicy) -> (Vec<Endpoint>, WhenEmpty) {
         let all = |from: &BTreeMap<Endpoint, bool>| from.keys().copied().collect::<Vec<_>>();
         let local = |from: &BTreeMap<Endpoint, bool>| {
-            from.iter()
-                .filter(|(_, local)| **local)
-                .map(|(to, _)| *to)
-                .collect::<Vec<_>>()
+            from.iter().filter(|(_, local)| **local).map(|(to, _)| *to).collect::<Vec<_>>()
         };
         let or = |first: Vec<_>, second: Vec<_>| if first.is_empty() { second } else { first };
         match policy {
-            TrafficPolicy::Cluster => (
-                or(all(&self.ready), all(&self.terminating)),
-                WhenEmpty::Reject,
-            ),
+            TrafficPolicy::Cluster => (or(all(&self.ready), all(&self.terminating)), WhenEmpty::Reject),
             TrafficPolicy::Local => {
                 let nowhere = self.ready.is_empty() && self.terminating.is_empty();
-                let when_empty = if nowhere {
-                    WhenEmpty::Reject
-                } else {
-                    WhenEmpty::Drop
-                };
+                let when_empty = if nowhere { WhenEmpty::Reject } else { WhenEmpty::Drop };
                 (or(local(&self.ready), local(&self.terminating)), when_empty)
             }
         }

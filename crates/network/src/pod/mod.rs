@@ -66,10 +66,7 @@ impl PodNetwork {
     /// Gives the pod `eth0`, addresses and routes in the network namespace at `netns`. Safe
     /// to repeat: the same pod gets the same addresses.
     pub fn attach(&self, _netns: &Path, _pod_uid: &str) -> Result<PodAddresses, PodNetworkError> {
-        Ok(PodAddresses {
-            v4: Ipv4Addr::UNSPECIFIED,
-            v6: None,
-        })
+        Ok(PodAddresses { v4: Ipv4Addr::UNSPECIFIED, v6: None })
     }
     /// The addresses a pod holds, if any (for adoption after a restart).
     pub fn addresses(&self, _pod_uid: &str) -> Option<PodAddresses> {
