@@ -4,8 +4,10 @@
 //! They read shared caches and write as service accounts of their own; none knows
 //! the server, the store or another controller.
 
+pub mod accounts;
 pub mod common;
 pub mod deployment;
+pub mod endpoints;
 pub mod replicaset;
 mod shell;
 
@@ -17,7 +19,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Names of all controllers, as `disabled` takes them.
-pub const NAMES: &[&str] = &["deployment", "replicaset"];
+pub const NAMES: &[&str] =
+    &["deployment", "endpoints", "endpointslice", "replicaset", "root-ca", "serviceaccount"];
 
 /// What the controllers need.
 #[derive(Clone)]
@@ -64,6 +67,18 @@ pub fn start(context: Context) -> Controllers {
     }
     if enabled("replicaset") {
         replicaset::start(&shared);
+    }
+    if enabled("endpointslice") {
+        endpoints::start_slices(&shared);
+    }
+    if enabled("endpoints") {
+        endpoints::start_legacy(&shared);
+    }
+    if enabled("serviceaccount") {
+        accounts::start_service_accounts(&shared);
+    }
+    if enabled("root-ca") {
+        accounts::start_root_ca(&shared, &context.root_ca_pem);
     }
     Controllers { tasks: shared.tasks.into_inner().expect("nobody panics while spawning") }
 }
