@@ -1,0 +1,286 @@
+//! What differs between two objects, as sets of fields: structured-merge-diff's
+//! comparison, by the schema. Subtrees that are equal are not entered.
+
+use serde_json::{Map, Value};
+
+use super::set::{Set, node};
+use crate::schema::{Field, ListType, Schema, Ty, TypeId};
+
+/// Fields of metadata that nobody manages.
+const UNMANAGED: [&str; 9] = [
+    "clusterName",
+    "creationTimestamp",
+    "generation",
+    "managedFields",
+    "name",
+    "namespace",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+/// The outcome.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Difference {
+    /// Added or modified.
+    pub changed: Set,
+    /// Removed.
+    pub removed: Set,
+}
+
+/// Compares two objects of the type `root`, leaving out what no manager owns and
+/// what a write to `subresource` cannot change.
+pub(super) fn objects(
+    schema: &Schema,
+    root: TypeId,
+    old: &Value,
+    new: &Value,
+    subresource: &str,
+) -> Difference {
+    let mut difference = Difference::default();
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return difference };
+    let (comparer, object) = (Comparer { schema }, schema.object(root));
+    for key in keys(old, new) {
+        let reset = match subresource {
+            "" => "status",
+            "status" => "spec",
+            _ => "",
+        };
+        if key == "apiVersion" || key == "kind" || key == reset {
+            continue;
+        }
+        let field = object.field(key);
+        if key == "metadata" {
+            comparer.metadata(field, old.get(key), new.get(key), subresource, &mut difference);
+        } else {
+            comparer.member(key, place(field), old.get(key), new.get(key), &mut difference);
+        }
+    }
+    difference
+}
+
+/// A type and the facts of the field that holds it.
+#[derive(Clone, Copy)]
+struct Place<'s> {
+    ty: &'s Ty,
+    field: Option<&'s Field>,
+}
+
+fn place(field: Option<&Field>) -> Place<'_> {
+    Place { ty: field.map_or(&Ty::Any, |field| &field.ty), field }
+}
+
+fn bare(ty: &Ty) -> Place<'_> {
+    Place { ty, field: None }
+}
+
+/// The keys of both maps, once each.
+fn keys<'a>(old: &'a Map<String, Value>, new: &'a Map<String, Value>) -> impl Iterator<Item = &'a str> {
+    let gone = old.keys().filter(|key| !new.contains_key(*key));
+    new.keys().chain(gone).map(String::as_str)
+}
+
+struct Comparer<'s> {
+    schema: &'s Schema,
+}
+
+impl Comparer<'_> {
+    /// Compares what managers own of metadata.
+    fn metadata(
+        &self,
+        field: Option<&Field>,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        subresource: &str,
+        out: &mut Difference,
+    ) {
+        let object = field.and_then(|field| match field.ty {
+            Ty::Object(id) => Some(self.schema.object(id)),
+            _ => None,
+        });
+        let mut inner = Difference::default();
+        maps(old, new, |key, old, new| {
+            let reset = subresource == "status" && matches!(key, "deletionTimestamp" | "ownerReferences");
+            if !reset && !UNMANAGED.contains(&key) {
+                self.member(key, place(object.and_then(|object| object.field(key))), old, new, &mut inner);
+            }
+        });
+        for (inner, out) in [(inner.changed, &mut out.changed), (inner.removed, &mut out.removed)] {
+            if let Some(node) = node(inner, false) {
+                out.insert("f:metadata".into(), node);
+            }
+        }
+    }
+
+    /// Compares a field and notes the outcome below `f:key`.
+    fn member(
+        &self,
+        key: &str,
+        place: Place<'_>,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        out: &mut Difference,
+    ) {
+        self.element(|| format!("f:{key}"), place, old, new, out);
+    }
+
+    fn element(
+        &self,
+        name: impl Fn() -> String,
+        place: Place<'_>,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        out: &mut Difference,
+    ) {
+        if old == new {
+            return;
+        }
+        let mut inner = Difference::default();
+        let leaf = !self.children(place, old, new, &mut inner);
+        let changed = old.is_none() || (leaf && new.is_some());
+        if let Some(node) = node(inner.changed, changed) {
+            out.changed.insert(name(), node);
+        }
+        if let Some(node) = node(inner.removed, new.is_none()) {
+            out.removed.insert(name(), node);
+        }
+    }
+
+    /// Compares what is inside; false when the value is compared as a whole.
+    fn children(
+        &self,
+        place: Place<'_>,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        out: &mut Difference,
+    ) -> bool {
+        if place.field.is_some_and(|field| field.atomic) || (is_empty(old) && is_empty(new)) {
+            return false;
+        }
+        match place.ty {
+            Ty::Object(id) if !self.schema.object(*id).atomic => {
+                let object = self.schema.object(*id);
+                maps(old, new, |key, old, new| {
+                    self.member(key, self::place(object.field(key)), old, new, out)
+                })
+            }
+            Ty::Map(value) => maps(old, new, |key, old, new| self.member(key, bare(value), old, new, out)),
+            Ty::Any => maps(old, new, |key, old, new| self.member(key, bare(&Ty::Any), old, new, out)),
+            Ty::List(item) => match place.field {
+                Some(field) if field.list != ListType::Atomic => self.lists(field, item, old, new, out),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn lists(
+        &self,
+        field: &Field,
+        item: &Ty,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        out: &mut Difference,
+    ) -> bool {
+        let (old, new) = (self.index(field, item, old), self.index(field, item, new));
+        for (name, items) in &new {
+            let before = find(&old, name);
+            match (before.unwrap_or_default(), &items[..]) {
+                ([] | [_], [_]) => {
+                    let before = before.and_then(|items| items.first()).copied();
+                    self.element(|| name.clone(), bare(item), before, Some(items[0]), out);
+                }
+                // Duplicates are compared as a whole.
+                (before, items) if before != items => {
+                    out.changed.insert(name.clone(), Value::Object(Set::new()));
+                }
+                _ => {}
+            }
+        }
+        for (name, items) in old.iter().filter(|(name, _)| find(&new, name).is_none()) {
+            let before = items.first().copied();
+            self.element(|| name.clone(), bare(item), before, None, out);
+        }
+        true
+    }
+
+    /// The items of an associative list by their path elements.
+    fn index<'v>(&self, field: &Field, item: &Ty, list: Option<&'v Value>) -> Index<'v> {
+        let mut index: Index<'v> = Vec::new();
+        let mut unsorted = Vec::new();
+        for value in list.and_then(Value::as_array).into_iter().flatten() {
+            unsorted.push((self.path_element(field, item, value), value));
+        }
+        unsorted.sort_by(|a, b| a.0.cmp(&b.0));
+        for (name, value) in unsorted {
+            match index.last_mut() {
+                Some((last, items)) if *last == name => items.push(value),
+                _ => index.push((name, vec![value])),
+            }
+        }
+        index
+    }
+
+    /// `v:"x"` in a set, `k:{"name":"x"}` in a map; a missing key has its default.
+    fn path_element(&self, field: &Field, item: &Ty, value: &Value) -> String {
+        if field.list == ListType::Set {
+            return format!("v:{value}");
+        }
+        let mut names: Vec<&str> = field.list_keys.iter().map(|key| &**key).collect();
+        names.sort_unstable();
+        let mut element = String::from("k:{");
+        for (at, name) in names.into_iter().enumerate() {
+            element.push_str(if at > 0 { ",\"" } else { "\"" });
+            element.push_str(name);
+            element.push_str("\":");
+            match value.get(name) {
+                Some(key) => element.push_str(&key.to_string()),
+                None => element.push_str(self.default(item, name)),
+            }
+        }
+        element.push('}');
+        element
+    }
+
+    fn default(&self, item: &Ty, name: &str) -> &str {
+        let Ty::Object(id) = item else { return "null" };
+        let default = self.schema.object(*id).field(name).map_or("", |field| &field.default);
+        if default.is_empty() { "null" } else { default }
+    }
+}
+
+/// Items by path element, sorted.
+type Index<'v> = Vec<(String, Vec<&'v Value>)>;
+
+fn find<'i, 'v>(index: &'i Index<'v>, name: &str) -> Option<&'i [&'v Value]> {
+    let at = index.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+    Some(&index[at].1)
+}
+
+fn is_empty(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Object(map)) => map.is_empty(),
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(_) => false,
+    }
+}
+
+/// Visits the entries of two maps; false when a side is something else.
+fn maps<'v>(
+    old: Option<&'v Value>,
+    new: Option<&'v Value>,
+    mut visit: impl FnMut(&str, Option<&'v Value>, Option<&'v Value>),
+) -> bool {
+    let none = Map::new();
+    let map = |value: Option<&'v Value>| match value {
+        None | Some(Value::Null) => Some(None),
+        Some(Value::Object(map)) => Some(Some(map)),
+        Some(_) => None,
+    };
+    let (Some(old), Some(new)) = (map(old), map(new)) else { return false };
+    for key in keys(old.unwrap_or(&none), new.unwrap_or(&none)) {
+        visit(key, old.and_then(|map| map.get(key)), new.and_then(|map| map.get(key)));
+    }
+    true
+}
