@@ -5,10 +5,19 @@
 //! What always holds: containers and shims outlive the agent; `unsafe` is only in
 //! `sys`. This crate knows nothing of the API server, probes, volumes or Services.
 
+mod builtin;
+mod bundle;
+mod cgroup;
 mod error;
+pub mod image;
+mod seccomp;
+mod shim;
 mod spec;
+mod sys;
 mod traits;
 
+pub use builtin::{Builtin, BuiltinConfig};
 pub use error::{Result, RuntimeError};
+pub use shim::{SHIM_COMMAND, shim_main};
 pub use spec::*;
 pub use traits::*;
