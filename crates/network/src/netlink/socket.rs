@@ -44,8 +44,10 @@ impl Answer {
     pub fn to_error(&self) -> Option<io::Error> {
         let errno = self.error?;
         Some(match &self.words {
-            Some(words) => io::Error::new(io::Error::from(errno).kind(), format!("{errno} ({words})")),
-            None => errno.into(),
+            Some(words) if !words.is_empty() => {
+                io::Error::new(io::Error::from(errno).kind(), format!("{errno} ({words})"))
+            }
+            _ => errno.into(),
         })
     }
 }
@@ -82,8 +84,11 @@ impl Socket {
     /// Sends the messages in one system call and returns every answer: errors, and successes
     /// of those that asked for one.
     pub fn exchange(&mut self, messages: &Messages) -> io::Result<Vec<Answer>> {
-        self.send(messages)?;
         let mut answers = Vec::new();
+        if messages.count() == 0 {
+            return Ok(answers); // The kernel takes an empty datagram for an error.
+        }
+        self.send(messages)?;
         while let Some(length) = self.receive(MsgFlags::MSG_DONTWAIT)? {
             let all = message::received(&self.buffer[..length]);
             answers.extend(all.filter(|m| m.kind == message::ERROR).filter_map(answer));

@@ -1,15 +1,47 @@
-//! Pod interfaces: being filled; the public shape.
-use crate::plan::Prefix;
+//! A pod's interface, addresses and routes, over rtnetlink.
+//!
+//! Each pod hangs on the host by a veth pair of its own: `eth0` inside, `ck…` outside.
+//! There is no bridge between pods. A pod's address is a /32 (or /128) with a default
+//! route to the gateway address, so everything a pod sends passes the host's routing and
+//! with it our DNAT, and so do the answers; on a bridge, two pods would answer each other
+//! directly, past the rules, unless `br_netfilter` is loaded. It also keeps pods from
+//! pretending to be each other: neighbours are fixed entries (no ARP, no wait for it), and
+//! the host takes from a veth only what is routed back to it (`rp_filter`).
+//!
+//! The link `carrack0` (a bridge without ports: the one kind of link without a peer that
+//! every kernel has) carries what belongs to the node: the gateway address, the cluster's
+//! DNS address, and the route to the Service CIDR, by which this node reaches Services even
+//! when it has no default route.
+//!
+//! Invariants: an address belongs to one pod until the pod's link is gone; what is ours in
+//! the kernel can be found by name or route protocol alone; calls may be repeated.
+//!
+//! Not here: namespaces themselves (crate `runtime` makes them), routes to other nodes.
+
+pub mod addresses;
+pub mod links;
+mod network;
+mod sysctl;
+
+pub use network::PodNetwork;
+
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
+
+use crate::plan::Prefix;
+
+/// The node's own link.
+pub const NODE_LINK: &str = "carrack0";
+/// A pod's link, inside.
+pub const POD_LINK: &str = "eth0";
 
 /// What the pods of this node get.
 #[derive(Debug, Clone)]
 pub struct PodNetworkConfig {
-    /// Holds allocations (`addresses/`) and the sysctls' former values; made if absent.
+    /// Holds allocations (`addresses/`) and the former values of sysctls; made if absent.
     pub state_dir: PathBuf,
-    /// At most one a family; v4 is required.
+    /// At most one a family; an IPv4 one is required. The first address is the gateway.
     pub pod_cidrs: Vec<Prefix>,
     /// Routed to `carrack0`, so that this node can reach Services without a default route.
     pub service_cidrs: Vec<Prefix>,
@@ -43,47 +75,22 @@ pub enum PodNetworkError {
     /// All addresses are taken.
     #[error("no address is free in {0}: delete pods or give the node a larger pod CIDR")]
     Exhausted(Prefix),
-    /// Something outside refused.
+    /// Without IPv4 there is nothing to give.
+    #[error("the node needs an IPv4 pod CIDR of at least 4 addresses")]
+    NoPodCidr,
+    /// The kernel or the file system refused.
     #[error("{what}: {source}")]
     Io {
         /// What was tried.
         what: String,
         /// The answer.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
-/// The node's pod network. All calls block for about a millisecond; they may be made from
-/// several threads.
-#[derive(Debug)]
-pub struct PodNetwork {}
-
-impl PodNetwork {
-    /// Makes (or adopts) `carrack0`, routes and sysctls; reads the allocations.
-    pub fn open(_config: PodNetworkConfig) -> Result<Self, PodNetworkError> {
-        Ok(Self {})
-    }
-    /// Gives the pod `eth0`, addresses and routes in the network namespace at `netns`. Safe
-    /// to repeat: the same pod gets the same addresses.
-    pub fn attach(&self, _netns: &Path, _pod_uid: &str) -> Result<PodAddresses, PodNetworkError> {
-        Ok(PodAddresses { v4: Ipv4Addr::UNSPECIFIED, v6: None })
-    }
-    /// The addresses a pod holds, if any (for adoption after a restart).
-    pub fn addresses(&self, _pod_uid: &str) -> Option<PodAddresses> {
-        None
-    }
-    /// Takes the link away and frees the addresses. Safe to repeat, also after the
-    /// namespace has gone.
-    pub fn detach(&self, _pod_uid: &str) -> Result<(), PodNetworkError> {
-        Ok(())
-    }
-    /// Detaches every pod that is not in `live`: for after a crash.
-    pub fn reconcile(&self, _live: &BTreeSet<String>) -> Result<Reconciled, PodNetworkError> {
-        Ok(Reconciled::default())
-    }
-    /// Removes every link, address and route of ours and gives sysctls their former
-    /// values: `down --purge`. Needs nothing but the state directory.
-    pub fn cleanup(_state_dir: &Path) -> Result<(), PodNetworkError> {
-        Ok(())
+impl PodNetworkError {
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
     }
 }

@@ -5,11 +5,16 @@
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
+use std::fs::File;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use carrack_network::netlink::{Messages, Protocol as Netlink, Socket};
 use carrack_network::plan::*;
-use nix::sched::{CloneFlags, unshare};
+use carrack_network::pod::links;
+use nix::sched::{CloneFlags, setns, unshare};
+use std::os::fd::AsRawFd;
 
 /// Runs `test` on a thread of its own, in a network namespace of its own.
 pub fn in_netns<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -19,11 +24,49 @@ pub fn in_netns<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) ->
     }
     let thread = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own");
+        set_up("lo");
         test()
     });
     match thread.join() {
         Ok(value) => Some(value),
         Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Brings a link of this thread's namespace up.
+pub fn set_up(name: &str) {
+    let mut socket = Socket::open(Netlink::Route).unwrap();
+    let link = links::find(&mut socket, name).unwrap().unwrap();
+    let mut m = Messages::default();
+    links::set_up(&mut m, link.index);
+    socket.request(&m, |_, _| false).unwrap();
+}
+
+/// A network namespace that lives as long as this.
+pub struct Netns(File);
+
+impl Netns {
+    pub fn new() -> Self {
+        let make = || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            File::open("/proc/thread-self/ns/net").unwrap()
+        };
+        Self(std::thread::spawn(make).join().unwrap())
+    }
+
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+    }
+
+    /// Runs something in it, on a thread of its own.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let within = || {
+                setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            };
+            scope.spawn(within).join().unwrap()
+        })
     }
 }
 
