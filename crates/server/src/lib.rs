@@ -5,6 +5,7 @@
 //! calls on it. What plugs in between (identity, rights, admission, allocation) does
 //! so through the traits of [`seams`]. Nothing else in the house touches the store.
 
+pub mod auth;
 pub mod clock;
 pub mod http;
 pub mod pki;

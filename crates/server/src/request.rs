@@ -94,6 +94,9 @@ pub struct Attributes {
     pub name: Box<str>,
     /// The whole path, as it came.
     pub path: Box<str>,
+    /// The field selector of a list, watch or deletecollection, as it came; nodes may
+    /// read only what is selected for them.
+    pub field_selector: Box<str>,
 }
 
 impl Attributes {
@@ -260,6 +263,7 @@ fn settle_verb(at: &mut Attributes, query: &Query) {
         _ => {}
     }
     if collection && matches!(&*at.verb, "list" | "watch" | "deletecollection") {
+        at.field_selector = query.text("fieldSelector").into();
         // A selector for exactly one name is authorized as that name.
         let exact = |term: &str| {
             let value = term.strip_prefix("metadata.name")?.strip_prefix('=')?;

@@ -1,0 +1,284 @@
+//! The review kinds: questions about tokens, users and rights that are answered and
+//! never stored.
+//!
+//! Follows upstream's `registry/authentication` and `registry/authorization`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use carrack_api::field::{Error, Errors, Path};
+use carrack_api::status::Status;
+use carrack_api::{Kind, Value};
+use futures::future::BoxFuture;
+use serde_json::{Map, json};
+
+use super::node::references::{items, text};
+use super::token::{TokenRequest, Tokens};
+use super::{Authorizers, node_identity};
+use crate::registry::{Call, Registry};
+use crate::request::{Attributes, User};
+use crate::seams::{Action, Decision};
+
+/// Every review kind's action by resource, and that of `serviceaccounts/token`.
+pub fn actions(authorizers: &Arc<Authorizers>, tokens: &Arc<Tokens>) -> Vec<(&'static str, Arc<dyn Action>)> {
+    let access =
+        |who| -> Arc<dyn Action> { Arc::new(AccessReview { who, authorizers: authorizers.clone() }) };
+    vec![
+        ("serviceaccounts/token", Arc::new(TokenRequest::new(tokens.clone()))),
+        ("tokenreviews.authentication.k8s.io", Arc::new(TokenReview(tokens.clone()))),
+        ("selfsubjectreviews.authentication.k8s.io", Arc::new(SelfReview)),
+        ("subjectaccessreviews.authorization.k8s.io", access(Who::Subject)),
+        ("localsubjectaccessreviews.authorization.k8s.io", access(Who::Local)),
+        ("selfsubjectaccessreviews.authorization.k8s.io", access(Who::Caller)),
+        ("selfsubjectrulesreviews.authorization.k8s.io", Arc::new(RulesReview(authorizers.clone()))),
+    ]
+}
+
+/// `TokenReview`.
+struct TokenReview(Arc<Tokens>);
+
+/// `SelfSubjectReview`.
+struct SelfReview;
+
+/// `SelfSubjectRulesReview`.
+struct RulesReview(Arc<Authorizers>);
+
+/// The three access reviews.
+struct AccessReview {
+    who: Who,
+    authorizers: Arc<Authorizers>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Subject,
+    Local,
+    Caller,
+}
+
+impl Action for TokenReview {
+    fn act<'a>(&'a self, _: &'a Call, _: &'a Registry, body: Value) -> BoxFuture<'a, Result<Value, Status>> {
+        Box::pin(std::future::ready(self.review(body)))
+    }
+}
+
+impl TokenReview {
+    fn review(&self, mut body: Value) -> Result<Value, Status> {
+        let Some(token) = text(&body, "/spec/token") else {
+            return Err(Status::bad_request("token is required for TokenReview in authentication"));
+        };
+        let audiences = items(&body, "/spec/audiences").filter_map(Value::as_str).map(str::to_owned);
+        let audiences: Vec<String> = audiences.collect();
+        body["status"] = match self.0.verify(token, &audiences) {
+            Ok((user, audiences)) => {
+                json!({"authenticated": true, "user": info(&user), "audiences": audiences})
+            }
+            Err(reason) => json!({"user": {}, "error": reason.to_string()}),
+        };
+        Ok(body)
+    }
+}
+
+impl Action for SelfReview {
+    fn act<'a>(
+        &'a self,
+        call: &'a Call,
+        _: &'a Registry,
+        mut body: Value,
+    ) -> BoxFuture<'a, Result<Value, Status>> {
+        body["metadata"]["creationTimestamp"] = crate::clock::rfc3339(call.now).into();
+        body["status"] = json!({ "userInfo": info(&call.user) });
+        Box::pin(std::future::ready(Ok(body)))
+    }
+}
+
+impl Action for RulesReview {
+    fn act<'a>(
+        &'a self,
+        call: &'a Call,
+        _: &'a Registry,
+        body: Value,
+    ) -> BoxFuture<'a, Result<Value, Status>> {
+        Box::pin(std::future::ready(self.review(&call.user, body)))
+    }
+}
+
+impl RulesReview {
+    fn review(&self, user: &User, mut body: Value) -> Result<Value, Status> {
+        let Some(namespace) = text(&body, "/spec/namespace") else {
+            return Err(Status::bad_request("no namespace on request"));
+        };
+        let (rules, error) = self.0.rbac().rules_for(user, namespace);
+        let is_node = node_identity(user).is_some();
+        let mut errors = Vec::new();
+        if is_node {
+            errors.push("node authorizer does not support user rule resolution".to_owned());
+        }
+        errors.extend(error);
+        let of = |urls: bool| -> Vec<Value> {
+            let which =
+                |rule: &&super::rbac::Rule| !(if urls { &rule.urls } else { &rule.resources }).is_empty();
+            rules.iter().filter(which).map(|rule| rule.to_value()).collect()
+        };
+        body["spec"] = json!({});
+        body["status"] =
+            json!({ "resourceRules": of(false), "nonResourceRules": of(true), "incomplete": is_node });
+        if !errors.is_empty() {
+            body["status"]["evaluationError"] = errors.join(", ").into();
+        }
+        Ok(body)
+    }
+}
+
+impl Action for AccessReview {
+    fn act<'a>(
+        &'a self,
+        call: &'a Call,
+        _: &'a Registry,
+        body: Value,
+    ) -> BoxFuture<'a, Result<Value, Status>> {
+        Box::pin(std::future::ready(self.review(call, body)))
+    }
+}
+
+impl AccessReview {
+    fn review(&self, call: &Call, mut body: Value) -> Result<Value, Status> {
+        let errors = self.validate(&call.kind, call, &body);
+        if !errors.is_empty() {
+            return Err(Status::invalid(&call.kind.group, &call.kind.kind, "", &errors));
+        }
+        let user = match self.who {
+            Who::Caller => call.user.clone(),
+            _ => named_user(&body),
+        };
+        let attributes = attributes(&body["spec"]);
+        body["status"] = match self.authorizers.decide(&user, &attributes) {
+            Decision::Allow(reason) => verdict(true, &reason),
+            Decision::NoOpinion(reason) => verdict(false, &reason),
+            Decision::Deny(reason) => {
+                let mut verdict = verdict(false, &reason);
+                verdict["denied"] = true.into();
+                verdict
+            }
+        };
+        Ok(body)
+    }
+
+    fn validate(&self, _: &Kind, call: &Call, body: &Value) -> Errors {
+        let mut errors = Vec::new();
+        let spec = Path::ROOT.child("spec");
+        let has = |field: &str| body["spec"].get(field).is_some_and(|value| !value.is_null());
+        let (resource, other) = (has("resourceAttributes"), has("nonResourceAttributes"));
+        if resource && other {
+            let detail = "cannot be specified in combination with resourceAttributes";
+            let value = body["spec"]["nonResourceAttributes"].clone();
+            errors.push(Error::invalid(&spec.child("nonResourceAttributes"), value, detail));
+        }
+        if !resource && !other {
+            let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            errors.push(Error::invalid(&spec.child("resourceAttributes"), Value::Null, detail));
+        }
+        if self.who != Who::Caller
+            && text(body, "/spec/user").is_none()
+            && items(body, "/spec/groups").count() == 0
+        {
+            let detail = "at least one of user or group must be specified";
+            errors.push(Error::invalid(&spec.child("user"), "", detail));
+        }
+        if self.who == Who::Local {
+            let asked = text(body, "/spec/resourceAttributes/namespace").unwrap_or_default();
+            if resource && asked != &*call.namespace {
+                let path = spec.child("resourceAttributes");
+                errors.push(Error::invalid(&path.child("namespace"), asked, "must match metadata.namespace"));
+            }
+            if other {
+                let value = body["spec"]["nonResourceAttributes"].clone();
+                let detail = "disallowed on this kind of request";
+                errors.push(Error::invalid(&spec.child("nonResourceAttributes"), value, detail));
+            }
+        }
+        errors
+    }
+}
+
+fn verdict(allowed: bool, reason: &str) -> Value {
+    let mut verdict = json!({ "allowed": allowed });
+    if !reason.is_empty() {
+        verdict["reason"] = reason.into();
+    }
+    verdict
+}
+
+/// The user that an access review asks about.
+fn named_user(body: &Value) -> User {
+    let groups = items(body, "/spec/groups").filter_map(Value::as_str);
+    let mut user = User::new(text(body, "/spec/user").unwrap_or_default(), groups);
+    user.uid = text(body, "/spec/uid").unwrap_or_default().into();
+    let extra = body.pointer("/spec/extra").and_then(Value::as_object);
+    let values = |value: &Value| -> Vec<Box<str>> {
+        value.as_array().into_iter().flatten().filter_map(Value::as_str).map(Into::into).collect()
+    };
+    let extra: BTreeMap<Box<str>, Vec<Box<str>>> =
+        extra.into_iter().flatten().map(|(key, value)| (key.to_lowercase().into(), values(value))).collect();
+    user.extra = Arc::new(extra);
+    user
+}
+
+/// What an access review asks for.
+fn attributes(spec: &Value) -> Attributes {
+    let at = |pointer: &str| -> Box<str> { text(spec, pointer).unwrap_or_default().into() };
+    if spec.get("resourceAttributes").is_none_or(Value::is_null) {
+        return Attributes::path(&at("/nonResourceAttributes/verb"), &at("/nonResourceAttributes/path"));
+    }
+    let in_resource = |field: &str| at(&format!("/resourceAttributes/{field}"));
+    Attributes {
+        verb: in_resource("verb"),
+        is_resource: true,
+        group: in_resource("group"),
+        version: in_resource("version"),
+        resource: in_resource("resource"),
+        subresource: in_resource("subresource"),
+        namespace: in_resource("namespace"),
+        name: in_resource("name"),
+        field_selector: field_selector(spec),
+        path: "".into(),
+    }
+}
+
+/// The field selector of an access review, raw or as requirements of one value.
+fn field_selector(spec: &Value) -> Box<str> {
+    if let Some(raw) = text(spec, "/resourceAttributes/fieldSelector/rawSelector") {
+        return raw.into();
+    }
+    let term = |requirement: &Value| {
+        let key = text(requirement, "/key")?;
+        let mut values = items(requirement, "/values").filter_map(Value::as_str);
+        match (text(requirement, "/operator")?, values.next(), values.next()) {
+            ("In", Some(value), None) => Some(format!("{key}={value}")),
+            ("NotIn", Some(value), None) => Some(format!("{key}!={value}")),
+            _ => None,
+        }
+    };
+    let terms: Vec<String> =
+        items(spec, "/resourceAttributes/fieldSelector/requirements").filter_map(term).collect();
+    terms.join(",").into()
+}
+
+/// `UserInfo`.
+fn info(user: &User) -> Value {
+    let mut info = Map::new();
+    let mut add = |field: &str, value: Value| _ = info.insert(field.into(), value);
+    if !user.name.is_empty() {
+        add("username", (*user.name).into());
+    }
+    if !user.uid.is_empty() {
+        add("uid", (*user.uid).into());
+    }
+    if !user.groups.is_empty() {
+        add("groups", json!(&*user.groups));
+    }
+    if !user.extra.is_empty() {
+        add("extra", json!(&*user.extra));
+    }
+    info.into()
+}
