@@ -5,9 +5,12 @@
 //! the server, the store or another controller.
 
 pub mod accounts;
+mod all_kinds;
 pub mod common;
 pub mod deployment;
 pub mod endpoints;
+pub mod garbage;
+pub mod namespace;
 pub mod replicaset;
 mod shell;
 
@@ -19,8 +22,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Names of all controllers, as `disabled` takes them.
-pub const NAMES: &[&str] =
-    &["deployment", "endpoints", "endpointslice", "replicaset", "root-ca", "serviceaccount"];
+pub const NAMES: &[&str] = &[
+    "deployment",
+    "endpoints",
+    "endpointslice",
+    "garbage",
+    "namespace",
+    "replicaset",
+    "root-ca",
+    "serviceaccount",
+];
 
 /// What the controllers need.
 #[derive(Clone)]
@@ -79,6 +90,12 @@ pub fn start(context: Context) -> Controllers {
     }
     if enabled("root-ca") {
         accounts::start_root_ca(&shared, &context.root_ca_pem);
+    }
+    if enabled("namespace") {
+        namespace::start(&shared, &context);
+    }
+    if enabled("garbage") {
+        garbage::start(&shared, &context);
     }
     Controllers { tasks: shared.tasks.into_inner().expect("nobody panics while spawning") }
 }
