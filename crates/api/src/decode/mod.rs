@@ -24,7 +24,7 @@ use crate::status::Status;
 use seed::Context;
 
 pub(crate) use path::describe;
-pub(crate) use presence::zero;
+pub(crate) use presence::{complete, settle, zero};
 
 /// A decoded body.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -22,7 +22,7 @@ pub(crate) fn zero(schema: &Schema, ty: &Ty) -> Value {
 }
 
 /// Adds the fields that are always there.
-pub(super) fn complete(schema: &Schema, object: &Object, fields: &mut Map<String, Value>) {
+pub(crate) fn complete(schema: &Schema, object: &Object, fields: &mut Map<String, Value>) {
     for field in &object.fields {
         if matches!(field.presence, Presence::Given | Presence::NonZero) {
             continue;
