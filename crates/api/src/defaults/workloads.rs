@@ -53,7 +53,6 @@ fn stateful_set(spec: &mut Value) {
     }
     if text(strategy, "type") == "RollingUpdate" && get(strategy, "rollingUpdate").is_some() {
         default(&mut strategy["rollingUpdate"], "partition", 0);
-        default(&mut strategy["rollingUpdate"], "maxUnavailable", 1);
     }
     let retention = object_mut(spec, "persistentVolumeClaimRetentionPolicy");
     default_text(retention, "whenDeleted", "Retain");

@@ -108,6 +108,29 @@ pub fn legacy_cidr(errors: &mut Errors, path: &Path<'_>, value: &str) {
     }
 }
 
+/// An address that an endpoint may have.
+pub fn endpoint_ip(errors: &mut Errors, path: &Path<'_>, value: &str) {
+    let Ok(address) = value.parse::<IpAddr>() else {
+        errors.push(Error::invalid(path, value, "must be a valid IP address"));
+        return;
+    };
+    let (link_local, multicast) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0 == 0xfe80, v6.segments()[0] & 0xff0f == 0xff02),
+    };
+    let unspecified = format!("may not be unspecified ({value})");
+    for (refused, detail) in [
+        (address.is_unspecified(), unspecified.as_str()),
+        (address.is_loopback(), "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        (link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        (multicast, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
+    ] {
+        if refused {
+            errors.push(Error::invalid(path, value, detail));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

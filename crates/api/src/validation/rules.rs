@@ -102,3 +102,12 @@ pub fn empty_selector(selector: Option<&Value>) -> bool {
             && get(selector, "matchLabels").and_then(Value::as_object).is_none_or(|labels| labels.is_empty())
     })
 }
+
+/// `Unsupported value` with the supported ones in the order given, where upstream
+/// does not sort them.
+pub fn not_supported(path: &Path<'_>, value: &str, supported: &[&str]) -> Error {
+    let names: Vec<String> = supported.iter().map(|name| format!("{name:?}")).collect();
+    let mut error = Error::not_supported(path, value, &[""; 0]);
+    error.message = format!("{}: supported values: {}", error.message, names.join(", "));
+    error
+}

@@ -1,0 +1,240 @@
+//! Rules of requests, limits and claims.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Spec;
+use crate::field::{Error, Errors, Path};
+use crate::quantity::Quantity;
+use crate::tree::{entries, get, items, text};
+use crate::validation::names;
+use crate::validation::rules::{NEGATIVE, invalid_each};
+
+/// Resources of a container that need no domain.
+const CONTAINER: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+/// Resources of anything that need no domain.
+const STANDARD: &[&str] = &[
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "storage",
+    "requests.storage",
+    "services.nodeports",
+    "services.loadbalancers",
+];
+const WHOLE: &[&str] = &[
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "services.nodeports",
+    "services.loadbalancers",
+];
+
+fn quantity(value: &Value) -> Option<Quantity> {
+    Quantity::parse(value.as_str()?).ok()
+}
+
+fn native(name: &str) -> bool {
+    !name.contains('/') || name.contains("kubernetes.io/")
+}
+
+fn huge(name: &str) -> bool {
+    name.starts_with("hugepages-")
+}
+
+fn extended(name: &str) -> bool {
+    let quota = format!("requests.{name}");
+    !native(name) && !name.starts_with("requests.") && names::qualified_name(&quota).is_empty()
+}
+
+fn may_overcommit(name: &str) -> bool {
+    native(name) && !huge(name)
+}
+
+fn resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
+    let wrong = names::qualified_name(name);
+    if !wrong.is_empty() {
+        invalid_each(errors, path, name, wrong);
+    } else if !name.contains('/') {
+        if !STANDARD.contains(&name) && !huge(name) {
+            let detail = "must be a standard resource type or fully qualified";
+            errors.push(Error::invalid(path, name, detail));
+        }
+        if !CONTAINER.contains(&name) && !huge(name) {
+            errors.push(Error::invalid(path, name, "must be a standard resource for containers"));
+        }
+    } else if !native(name) && !extended(name) {
+        errors.push(Error::invalid(path, name, "doesn't follow extended resource name standard"));
+    }
+}
+
+fn amount(name: &str, value: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let Some(quantity) = quantity(value) else { return };
+    if quantity.sign() < 0 {
+        errors.push(Error::invalid(path, value.clone(), NEGATIVE));
+    }
+    if (WHOLE.contains(&name) || extended(name)) && quantity.milli_value() % 1000 != 0 {
+        errors.push(Error::invalid(path, value.clone(), "must be an integer"));
+    }
+}
+
+/// Quantities of a list whose names need no check (`status.capacity` of a Node).
+pub fn quantities(list: &Value, path: &Path<'_>, errors: &mut Errors) {
+    for (name, value) in entries_of(list) {
+        amount(name, value, &path.key(name), errors);
+    }
+}
+
+fn entries_of(list: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    list.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
+}
+
+/// Names and quantities of a list.
+pub fn list(list: &Value, path: &Path<'_>, errors: &mut Errors) {
+    for (name, value) in entries_of(list) {
+        let path = path.key(name);
+        resource_name(name, &path, errors);
+        amount(name, value, &path, errors);
+    }
+}
+
+/// `resources` of a container.
+pub fn container(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let resources = &container["resources"];
+    requests_and_limits(resources, path, errors);
+    let claims = path.child("claims");
+    let mut seen = BTreeSet::new();
+    for (at, claim) in items(resources, "claims").iter().enumerate() {
+        let path = claims.index(at);
+        let name = text(claim, "name");
+        let request = text(claim, "request");
+        let key = if request.is_empty() { name.to_owned() } else { format!("{name}/{request}") };
+        if name.is_empty() {
+            errors.push(Error::required(&path, ""));
+            continue;
+        }
+        if !request.is_empty() {
+            invalid_each(errors, &path.child("request"), request, names::dns_label(request));
+        }
+        let covered = seen.contains(name)
+            || (request.is_empty()
+                && seen.iter().any(|other: &String| other.starts_with(&format!("{name}/"))));
+        if covered || !seen.insert(key.clone()) {
+            errors.push(Error::duplicate(&path, if covered { name } else { &key }));
+        }
+        if !spec.claims.contains(name) {
+            let mut error = Error::not_found(&path, name);
+            let known: Vec<&str> = spec.claims.iter().copied().collect();
+            let known = if known.is_empty() {
+                " which is empty".to_owned()
+            } else {
+                format!(": {}", known.join(", "))
+            };
+            error.message.push_str(&format!(": must be one of the names in pod.spec.resourceClaims{known}"));
+            errors.push(error);
+        }
+    }
+}
+
+fn requests_and_limits(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let (limits, requests) = (path.child("limits"), path.child("requests"));
+    list(&resources["limits"], &limits, errors);
+    for (name, value) in entries(resources, "requests") {
+        let path = requests.key(name);
+        resource_name(name, &path, errors);
+        amount(name, value, &path, errors);
+        let limit = get(&resources["limits"], name);
+        match (quantity(value), limit.and_then(quantity)) {
+            (Some(request), Some(most)) => {
+                let limit = limit.and_then(Value::as_str).unwrap_or_default();
+                let excess = request.minus(most).sign();
+                if excess != 0 && !may_overcommit(name) {
+                    let detail = format!("must be equal to {name} limit of {limit}");
+                    errors.push(Error::invalid(&requests, value.clone(), &detail));
+                } else if excess > 0 {
+                    let detail = format!("must be less than or equal to {name} limit of {limit}");
+                    errors.push(Error::invalid(&requests, value.clone(), &detail));
+                }
+            }
+            (Some(_), None) if !may_overcommit(name) => {
+                let detail = "Limit must be set for non overcommitable resources";
+                errors.push(Error::required(&limits, detail));
+            }
+            _ => {}
+        }
+    }
+    let names = || entries(resources, "limits").chain(entries(resources, "requests")).map(|(name, _)| name);
+    if names().any(huge) && !names().any(|name| ["cpu", "memory"].contains(&name)) {
+        errors.push(Error::forbidden(path, "HugePages require cpu or memory"));
+    }
+}
+
+/// `spec.resources`.
+pub fn pod(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
+    if !items(resources, "claims").is_empty() {
+        let detail = "claims may not be set for Resources at pod-level";
+        errors.push(Error::forbidden(&path.child("claims"), detail));
+    }
+    for list in ["limits", "requests"] {
+        let path = path.child(list);
+        for (name, value) in entries(resources, list) {
+            let path = path.key(name);
+            if !["cpu", "memory"].contains(&name) && !huge(name) {
+                errors.push(Error::not_supported(&path, name, &["cpu", "hugepages-", "memory"]));
+            }
+            amount(name, value, &path, errors);
+        }
+    }
+}
+
+/// `spec.resourceClaims`; returns their names.
+pub fn claims<'a>(spec: &'a Value, path: &Path<'_>, errors: &mut Errors) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    for (at, claim) in items(spec, "resourceClaims").iter().enumerate() {
+        let path = path.index(at);
+        let name = text(claim, "name");
+        if name.is_empty() {
+            errors.push(Error::required(&path.child("name"), ""));
+        } else if !seen.insert(name) {
+            errors.push(Error::duplicate(&path.child("name"), name));
+        } else {
+            invalid_each(errors, &path.child("name"), name, names::dns_label(name));
+        }
+        let references = ["resourceClaimName", "resourceClaimTemplateName"];
+        match references.iter().filter(|field| get(claim, field).is_some()).count() {
+            0 => {
+                let detail = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
+                errors.push(Error::invalid(&path, claim.clone(), detail));
+            }
+            1 => {}
+            _ => {
+                let detail =
+                    "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
+                errors.push(Error::invalid(&path, claim.clone(), detail));
+            }
+        }
+        for field in references.iter().filter(|field| get(claim, field).is_some()) {
+            let name = text(claim, field);
+            invalid_each(errors, &path.child(field), name, names::dns_subdomain(name));
+        }
+    }
+    seen
+}

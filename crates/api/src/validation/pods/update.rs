@@ -1,0 +1,165 @@
+//! What an update of a Pod may change: images, deadlines, added tolerations, removed
+//! gates, and metadata.
+
+use serde_json::Value;
+
+use crate::field::{Error, Errors, Path};
+use crate::tree::{entries, get, int, items, same, text};
+use crate::validation::names;
+
+const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+
+/// Rules of a Pod that replaces another, beyond metadata.
+pub fn validate(new: &Value, old: &Value, errors: &mut Errors) {
+    super::metadata_and_spec(new, errors);
+    annotations(new, old, errors);
+    let path = Path::ROOT.child("spec");
+    let (spec, before) = (&new["spec"], &old["spec"]);
+    for list in ["containers", "initContainers"] {
+        if items(spec, list).len() != items(before, list).len() {
+            errors.push(Error::forbidden(&path.child(list), "pod updates may not add or remove containers"));
+            return;
+        }
+    }
+    if deadline(spec, before, &path.child("activeDeadlineSeconds"), errors) {
+        return;
+    }
+    tolerations(spec, before, &path.child("tolerations"), errors);
+    gates(spec, before, &path.child("schedulingGates"), errors);
+    let munged = munged(spec, before, &path, errors);
+    if !same(Some(&munged), Some(before)) {
+        let detail = format!(
+            "pod updates may not change fields other than {UPDATABLE}\n{}",
+            difference(before, &munged)
+        );
+        errors.push(Error::forbidden(&path, &detail));
+    }
+}
+
+fn annotations(new: &Value, old: &Value, errors: &mut Errors) {
+    let mirror = "kubernetes.io/config.mirror";
+    let meta = Path::ROOT.child("metadata");
+    let path = meta.child("annotations");
+    let of = |pod: &Value| get(&pod["metadata"]["annotations"], mirror).cloned();
+    match (of(new), of(old)) {
+        (Some(_), None) => {
+            errors.push(Error::forbidden(&path.key(mirror), "may not add mirror pod annotation"))
+        }
+        (new, Some(old)) if new.as_ref() != Some(&old) => {
+            errors
+                .push(Error::forbidden(&path.key(mirror), "may not remove or update mirror pod annotation"));
+        }
+        _ => {}
+    }
+}
+
+/// Whether the update is refused here and now.
+fn deadline(spec: &Value, before: &Value, path: &Path<'_>, errors: &mut Errors) -> bool {
+    match (int(spec, "activeDeadlineSeconds"), int(before, "activeDeadlineSeconds")) {
+        (Some(new), _) if !(0..=i64::from(i32::MAX)).contains(&new) => {
+            errors.push(Error::invalid(path, new, &names::range_error(0, i32::MAX.into())));
+            true
+        }
+        (Some(new), Some(old)) if old < new => {
+            errors.push(Error::invalid(path, new, "must be less than or equal to previous value"));
+            true
+        }
+        (None, Some(_)) => {
+            let detail = "must not update from a positive integer to nil value";
+            errors.push(Error::invalid(path, Value::Null, detail));
+            false
+        }
+        _ => false,
+    }
+}
+
+fn tolerations(spec: &Value, before: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let without_seconds = |toleration: &Value| {
+        let mut toleration = toleration.clone();
+        toleration.as_object_mut().map(|fields| fields.remove("tolerationSeconds"));
+        toleration
+    };
+    let kept = |old: &Value| {
+        items(spec, "tolerations").iter().any(|new| without_seconds(new) == without_seconds(old))
+    };
+    if !items(before, "tolerations").iter().all(kept) {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        errors.push(Error::forbidden(path, detail));
+    }
+}
+
+fn gates(spec: &Value, before: &Value, path: &Path<'_>, errors: &mut Errors) {
+    for (at, gate) in items(spec, "schedulingGates").iter().enumerate() {
+        let name = text(gate, "name");
+        if !items(before, "schedulingGates").iter().any(|old| text(old, "name") == name) {
+            let detail = format!("only deletion is allowed, but found new scheduling gate '{name}'");
+            errors.push(Error::forbidden(&path.index(at).child("name"), &detail));
+        }
+    }
+}
+
+/// The new spec with everything that may change as it was before.
+fn munged(spec: &Value, before: &Value, path: &Path<'_>, errors: &mut Errors) -> Value {
+    let mut munged = spec.clone();
+    for list in ["containers", "initContainers"] {
+        for (container, old) in crate::tree::items_mut(&mut munged, list).iter_mut().zip(items(before, list))
+        {
+            container["image"] = old["image"].clone();
+        }
+    }
+    let mut keep = vec!["activeDeadlineSeconds", "schedulingGates", "tolerations"];
+    let grace = |spec: &Value| int(spec, "terminationGracePeriodSeconds");
+    if grace(before).is_some_and(|old| old < 0) && grace(spec) == Some(1) {
+        keep.push("terminationGracePeriodSeconds");
+    }
+    if !items(before, "schedulingGates").is_empty() {
+        let kept = |(key, value): (&str, &Value)| get(&spec["nodeSelector"], key) == Some(value);
+        if !entries(before, "nodeSelector").all(kept) {
+            let path = path.child("nodeSelector");
+            let detail = "only additions are allowed to spec.nodeSelector (no mutations or deletions)";
+            errors.push(Error::invalid(&path, spec["nodeSelector"].clone(), detail));
+        }
+        keep.push("nodeSelector");
+    }
+    for field in keep {
+        match get(before, field) {
+            Some(value) => munged[field] = value.clone(),
+            None => {
+                munged.as_object_mut().map(|fields| fields.remove(field));
+            }
+        }
+    }
+    munged
+}
+
+/// The lines that differ, with three lines around them, as a unified diff has them.
+fn difference(old: &Value, new: &Value) -> String {
+    let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
+    let (old, new) = (pretty(old), pretty(new));
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
+    let from = head.saturating_sub(3);
+    let (old_end, new_end) = (old.len() - tail, new.len() - tail);
+    let after = (old_end + 3).min(old.len());
+    let count = |end: usize, all: usize| (end + 3).min(all) - from;
+    let mut out = format!(
+        "@@ -{},{} +{},{} @@\n",
+        from + 1,
+        count(old_end, old.len()),
+        from + 1,
+        count(new_end, new.len())
+    );
+    let mut lines = |mark: char, lines: &[&str]| {
+        for line in lines {
+            out.push(mark);
+            out.push_str(line);
+            out.push('\n');
+        }
+    };
+    lines(' ', &old[from..head]);
+    lines('-', &old[head..old_end]);
+    lines('+', &new[head..new_end]);
+    lines(' ', &old[old_end..after]);
+    out
+}
