@@ -183,6 +183,11 @@ impl Query {
         self.0.iter().filter(move |(n, _)| &**n == name).map(|(_, value)| &**value)
     }
 
+    /// All pairs, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
     /// Whether a boolean parameter is on, as Go's conversion reads it: present and
     /// neither `false` nor `0`.
     pub fn flag(&self, name: &str) -> bool {

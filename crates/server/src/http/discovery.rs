@@ -101,7 +101,11 @@ fn group_object((group, versions): &(Box<str>, Vec<Box<str>>)) -> Value {
 }
 
 /// The kinds of a group and version, with the index of the version in each.
-fn served<'a>(kinds: &'a Kinds, group: &'a str, version: &'a str) -> impl Iterator<Item = &'a Arc<Kind>> {
+pub(crate) fn served<'a>(
+    kinds: &'a Kinds,
+    group: &'a str,
+    version: &'a str,
+) -> impl Iterator<Item = &'a Arc<Kind>> {
     kinds
         .iter()
         .filter(move |kind| &*kind.group == group && kind.versions.iter().any(|v| &*v.name == version))

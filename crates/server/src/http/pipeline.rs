@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use carrack_api::status::Status;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 
 use super::{Body, State, input, output, paths, resource};
 use crate::request::{Attributes, PeerCertificates, RequestInfo, User};
@@ -96,7 +96,7 @@ async fn authenticate(state: &State, parts: &Parts) -> Result<User, Status> {
     Err(Status::unauthorized())
 }
 
-async fn authorize(state: &State, user: &User, attributes: &Attributes) -> Result<(), Status> {
+pub(super) async fn authorize(state: &State, user: &User, attributes: &Attributes) -> Result<(), Status> {
     let mut reasons = Vec::new();
     for authorizer in &state.parts.authorizers {
         match authorizer.authorize(user, attributes).await {
@@ -132,9 +132,4 @@ fn forbidden(user: &User, at: &Attributes, reason: &str) -> Status {
         detail += &format!(": {reason}");
     }
     Status::forbidden(&at.group, &at.resource, &at.name, &detail)
-}
-
-/// Keeps answers from being sniffed or framed.
-pub(crate) fn harden(response: &mut Response<Body>) {
-    response.headers_mut().insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }

@@ -1,0 +1,213 @@
+//! Definitions of OpenAPI documents, out of the arena of types.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use carrack_api::schema::{Field, ListType, Object, Schema, Ty, TypeId};
+use carrack_api::{Kind, Value};
+use serde_json::{Map, json};
+
+use super::Dialect;
+
+const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
+const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
+const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+
+/// Definitions that a document needs, each once.
+pub(super) struct Definitions {
+    dialect: Dialect,
+    all: Map<String, Value>,
+    seen: BTreeSet<Box<str>>,
+}
+
+impl Definitions {
+    pub(super) fn new(dialect: Dialect) -> Self {
+        let mut all = Map::new();
+        all.insert(PATCH.into(), json!({"type": "object"}));
+        Self { dialect, all, seen: BTreeSet::new() }
+    }
+
+    /// The definitions by name.
+    pub(super) fn finish(self) -> Map<String, Value> {
+        self.all
+    }
+
+    /// Adds the types of a kind's version, its list, and its subresources' bodies.
+    pub(super) fn add_kind(&mut self, kind: &Kind, version: &str) {
+        let Some(index) = kind.versions.iter().position(|v| &*v.name == version) else { return };
+        let v = &kind.versions[index];
+        self.add(&v.schema, v.root);
+        let name = v.schema.object(v.root).name.clone();
+        if kind.stored() {
+            self.add_list(kind, version, &name);
+        }
+        let facts: Arc<Schema> = carrack_api::facts::schema();
+        for sub in kind.subresources.iter().filter(|sub| sub.kind != kind.kind) {
+            let is = |(g, v, k): &(Box<str>, Box<str>, Box<str>)| {
+                *g == sub.group && *v == sub.version && *k == sub.kind
+            };
+            let found = facts.objects().find(|(_, object)| object.group_version_kinds.iter().any(is));
+            if let Some((root, _)) = found {
+                self.add(&facts, root);
+            }
+        }
+    }
+
+    fn add_list(&mut self, kind: &Kind, version: &str, item: &str) {
+        let facts = carrack_api::facts::schema();
+        if let Some(meta) = facts.find(LIST_META) {
+            self.add(&facts, meta);
+        }
+        let list = json!({
+            "type": "object",
+            "required": ["items"],
+            "properties": {
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string"},
+                "metadata": self.named(LIST_META, Value::Null),
+                "items": {"type": "array", "items": self.named(item, Value::Null)},
+            },
+            "x-kubernetes-group-version-kind":
+                [{"group": &*kind.group, "version": version, "kind": kind.list_kind()}],
+        });
+        self.all.insert(format!("{item}List"), list);
+    }
+
+    fn add(&mut self, schema: &Schema, id: TypeId) {
+        let object = schema.object(id);
+        if !self.seen.insert(object.name.clone()) {
+            return;
+        }
+        let definition = self.object(schema, object);
+        self.all.insert(object.name.to_string(), definition);
+    }
+
+    fn object(&mut self, schema: &Schema, object: &Object) -> Value {
+        let mut definition = json!({"type": "object"});
+        let mut properties = Map::new();
+        for field in &object.fields {
+            properties.insert(field.name.to_string(), self.field(schema, field));
+        }
+        if !properties.is_empty() {
+            definition["properties"] = properties.into();
+        }
+        let required: Vec<&str> =
+            object.fields.iter().filter(|field| field.required).map(|field| &*field.name).collect();
+        if !required.is_empty() {
+            definition["required"] = json!(required);
+        }
+        if !object.group_version_kinds.is_empty() {
+            definition["x-kubernetes-group-version-kind"] = object
+                .group_version_kinds
+                .iter()
+                .map(|(group, version, kind)| json!({"group": group, "version": version, "kind": kind}))
+                .collect();
+        }
+        if object.atomic {
+            definition["x-kubernetes-map-type"] = "atomic".into();
+        }
+        if object.preserve_unknown {
+            definition["x-kubernetes-preserve-unknown-fields"] = true.into();
+        }
+        definition
+    }
+
+    fn field(&mut self, schema: &Schema, field: &Field) -> Value {
+        let default = match &*field.default {
+            "" => Value::Null,
+            text => serde_json::from_str(text).unwrap_or_default(),
+        };
+        let mut value = self.ty(schema, &field.ty, default);
+        if !field.allowed.is_empty() {
+            value["enum"] = json!(field.allowed);
+        }
+        if matches!(field.ty, Ty::List(_)) {
+            match field.list {
+                ListType::Atomic => value["x-kubernetes-list-type"] = "atomic".into(),
+                ListType::Set => value["x-kubernetes-list-type"] = "set".into(),
+                ListType::Map => {
+                    value["x-kubernetes-list-type"] = "map".into();
+                    value["x-kubernetes-list-map-keys"] = json!(field.list_keys);
+                }
+            }
+        }
+        if field.atomic {
+            value["x-kubernetes-map-type"] = "atomic".into();
+        }
+        if !field.merge_key.is_empty() {
+            value["x-kubernetes-patch-merge-key"] = (&*field.merge_key).into();
+        }
+        let strategy = match (field.patch_merge, field.retain_keys) {
+            (true, true) => "merge,retainKeys",
+            (true, false) => "merge",
+            (false, true) => "retainKeys",
+            (false, false) => return value,
+        };
+        if let (Dialect::V3, Some(reference)) = (self.dialect, value.get("$ref").cloned()) {
+            value = json!({"allOf": [{ "$ref": reference }]});
+        }
+        value["x-kubernetes-patch-strategy"] = strategy.into();
+        value
+    }
+
+    fn ty(&mut self, schema: &Schema, ty: &Ty, default: Value) -> Value {
+        let mut value = match ty {
+            Ty::String => json!({"type": "string"}),
+            Ty::Bytes => json!({"type": "string", "format": "byte"}),
+            Ty::Int32 => json!({"type": "integer", "format": "int32"}),
+            Ty::Int64 => json!({"type": "integer", "format": "int64"}),
+            Ty::Float => json!({"type": "number", "format": "double"}),
+            Ty::Bool => json!({"type": "boolean"}),
+            Ty::Any => json!({"type": "object"}),
+            Ty::Quantity => return self.scalar(QUANTITY, default),
+            Ty::IntOrString => return self.scalar(INT_OR_STRING, default),
+            Ty::Time => return self.scalar(TIME, default),
+            Ty::MicroTime => return self.scalar(MICRO_TIME, default),
+            Ty::Object(id) => {
+                self.add(schema, *id);
+                let name = schema.object(*id).name.to_string();
+                return self.named(&name, default);
+            }
+            Ty::List(item) => json!({"type": "array", "items": self.ty(schema, item, Value::Null)}),
+            Ty::Map(item) => {
+                json!({"type": "object", "additionalProperties": self.ty(schema, item, Value::Null)})
+            }
+        };
+        if !default.is_null() {
+            value["default"] = default;
+        }
+        value
+    }
+
+    /// A reference to one of the types that are not objects, which are defined here.
+    fn scalar(&mut self, name: &str, default: Value) -> Value {
+        let v2 = self.dialect == Dialect::V2;
+        let either = |first: &str| json!([{ "type": first }, {"type": if first == "string" { "number" } else { "string" }}]);
+        let definition = match name {
+            QUANTITY if v2 => json!({"type": "string"}),
+            QUANTITY => json!({"oneOf": either("string")}),
+            INT_OR_STRING if v2 => json!({"type": "string", "format": "int-or-string"}),
+            INT_OR_STRING => json!({"format": "int-or-string", "oneOf": either("integer")}),
+            _ => json!({"type": "string", "format": "date-time"}),
+        };
+        self.all.entry(name.to_owned()).or_insert(definition);
+        self.named(name, default)
+    }
+
+    /// A reference; next to one, OpenAPI 3.0 allows nothing else, hence `allOf`.
+    fn named(&self, name: &str, default: Value) -> Value {
+        let reference = self.dialect.reference(name);
+        match (self.dialect, default) {
+            (_, Value::Null) => reference,
+            (Dialect::V2, default) => {
+                let mut reference = reference;
+                reference["default"] = default;
+                reference
+            }
+            (Dialect::V3, default) => json!({"allOf": [reference], "default": default}),
+        }
+    }
+}
