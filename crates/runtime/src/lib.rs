@@ -10,6 +10,7 @@ mod bundle;
 mod cgroup;
 mod error;
 pub mod image;
+pub mod logs;
 mod seccomp;
 mod shim;
 mod spec;

@@ -49,18 +49,11 @@ pub fn filter(capabilities: u64) -> Vec<sock_filter> {
         }
     }
     const SYS_ADMIN: u8 = 21;
-    let mut program = vec![
-        op(LOAD, ARCH),
-        jump(JEQ, NATIVE, 1, 0),
-        op(RET, ERRNO | libc::ENOSYS as u32),
-        op(LOAD, NR),
-    ];
+    let mut program =
+        vec![op(LOAD, ARCH), jump(JEQ, NATIVE, 1, 0), op(RET, ERRNO | libc::ENOSYS as u32), op(LOAD, NR)];
     if cfg!(target_arch = "x86_64") {
         // x32 calls have bit 30 set.
-        program.extend([
-            jump(JGE, 0x4000_0000, 0, 1),
-            op(RET, ERRNO | libc::ENOSYS as u32),
-        ]);
+        program.extend([jump(JGE, 0x4000_0000, 0, 1), op(RET, ERRNO | libc::ENOSYS as u32)]);
     }
     if has(SYS_ADMIN) {
         allowed.extend([libc::SYS_clone, libc::SYS_clone3]);
@@ -99,12 +92,7 @@ pub fn filter(capabilities: u64) -> Vec<sock_filter> {
 /// Only the harmless personalities: Linux, UNAME26, 32-bit forms of both, and "tell me".
 fn personality(program: &mut Vec<sock_filter>) {
     let values = [0u32, 0x0008, 0x0002_0000, 0x0002_0008, 0xffff_ffff];
-    program.push(jump(
-        JEQ,
-        libc::SYS_personality as u32,
-        0,
-        2 + 2 * values.len() as u8,
-    ));
+    program.push(jump(JEQ, libc::SYS_personality as u32, 0, 2 + 2 * values.len() as u8));
     program.push(op(LOAD, argument(0)));
     for value in values {
         program.extend([jump(JEQ, value, 0, 1), op(RET, ALLOW)]);
@@ -126,12 +114,7 @@ fn ranges(mut calls: Vec<c_long>) -> Vec<(u32, u32)> {
 }
 
 fn op(code: u16, k: u32) -> sock_filter {
-    sock_filter {
-        code,
-        jt: 0,
-        jf: 0,
-        k,
-    }
+    sock_filter { code, jt: 0, jf: 0, k }
 }
 
 fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
@@ -154,10 +137,7 @@ const WITH_CAPABILITY: &[(u8, &[c_long])] = &[
     ),
     (22, calls!(SYS_reboot)),
     (18, calls!(SYS_chroot)),
-    (
-        16,
-        calls!(SYS_delete_module SYS_init_module SYS_finit_module),
-    ),
+    (16, calls!(SYS_delete_module SYS_init_module SYS_finit_module)),
     (20, calls!(SYS_acct)),
     (
         19,
@@ -269,11 +249,7 @@ mod tests {
     const DEFAULT: u64 = 0xa804_25fb;
 
     fn check(capabilities: u64, nr: c_long, argument0: u32, expect: u32) {
-        assert_eq!(
-            run(&filter(capabilities), nr, NATIVE, argument0),
-            expect,
-            "call {nr}"
-        );
+        assert_eq!(run(&filter(capabilities), nr, NATIVE, argument0), expect, "call {nr}");
     }
 
     #[test]
@@ -303,10 +279,7 @@ mod tests {
         check(u64::MAX, libc::SYS_mount, 0, ALLOW);
         check(u64::MAX, libc::SYS_clone3, 0, ALLOW);
         check(0, libc::SYS_chroot, 0, eperm);
-        assert_eq!(
-            run(&filter(DEFAULT), libc::SYS_read, 0x4000_0003, 0),
-            enosys
-        );
+        assert_eq!(run(&filter(DEFAULT), libc::SYS_read, 0x4000_0003, 0), enosys);
     }
 
     #[test]

@@ -119,13 +119,7 @@ pub fn clone3(flags: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     // SAFETY: a null siginfo is allowed.
     let r = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            std::ptr::null::<u8>(),
-            0,
-        )
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
     };
     Errno::result(r).map(drop)
 }
@@ -144,22 +138,12 @@ pub fn openat2(
         mode: u64,
         resolve: u64,
     }
-    let how = OpenHow {
-        flags: (flags | libc::O_CLOEXEC) as u64,
-        mode: mode.into(),
-        resolve,
-    };
+    let how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: mode.into(), resolve };
     // The kernel answers EAGAIN when a rename raced with a walk below a root.
     for _ in 0..64 {
         // SAFETY: `path` is NUL-terminated and `how` has the size passed.
         let r = unsafe {
-            libc::syscall(
-                libc::SYS_openat2,
-                raw(dir),
-                path.as_ptr(),
-                &raw const how,
-                size_of::<OpenHow>(),
-            )
+            libc::syscall(libc::SYS_openat2, raw(dir), path.as_ptr(), &raw const how, size_of::<OpenHow>())
         };
         match fd(r) {
             Err(Errno::EAGAIN | Errno::EINTR) => continue,
@@ -221,17 +205,8 @@ pub fn new_mount(fstype: &str, options: &[(&str, &str)], attributes: u64) -> Res
     // SAFETY: `fstype` is NUL-terminated; flag 1 is FSOPEN_CLOEXEC.
     let context = fd(unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), 1) })?;
     for (key, value) in options {
-        let command = if value.is_empty() {
-            FSCONFIG_SET_FLAG
-        } else {
-            FSCONFIG_SET_STRING
-        };
-        fsconfig(
-            &context,
-            command,
-            Some(key),
-            (!value.is_empty()).then_some(value),
-        )?;
+        let command = if value.is_empty() { FSCONFIG_SET_FLAG } else { FSCONFIG_SET_STRING };
+        fsconfig(&context, command, Some(key), (!value.is_empty()).then_some(value))?;
     }
     fsconfig(&context, FSCONFIG_CMD_CREATE, None, None)?;
     // SAFETY: plain numbers; flag 1 is FSMOUNT_CLOEXEC.
@@ -279,22 +254,13 @@ pub fn dup_onto(from: BorrowedFd<'_>, number: RawFd) -> Result<()> {
 pub fn prctl(option: i32, argument: u64) -> Result<()> {
     let zero: libc::c_ulong = 0;
     // SAFETY: used only with options whose arguments are numbers.
-    Errno::result(unsafe { libc::prctl(option, argument as libc::c_ulong, zero, zero, zero) })
-        .map(drop)
+    Errno::result(unsafe { libc::prctl(option, argument as libc::c_ulong, zero, zero, zero) }).map(drop)
 }
 
 /// The highest capability number that the kernel knows, from prctl(PR_CAPBSET_READ).
 pub fn bounding_has(capability: u8) -> Option<bool> {
     // SAFETY: plain numbers.
-    match unsafe {
-        libc::prctl(
-            libc::PR_CAPBSET_READ,
-            libc::c_ulong::from(capability),
-            0,
-            0,
-            0,
-        )
-    } {
+    match unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability), 0, 0, 0) } {
         0 => Some(false),
         1 => Some(true),
         _ => None,
@@ -319,10 +285,7 @@ const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
 /// capget(2): our permitted set as a bit mask.
 pub fn permitted_capabilities() -> Result<u64> {
-    let mut header = CapHeader {
-        version: CAPABILITY_VERSION_3,
-        pid: 0,
-    };
+    let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let mut data = [CapData::default(); 2];
     // SAFETY: version 3 writes two CapData.
     let r = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
@@ -332,10 +295,7 @@ pub fn permitted_capabilities() -> Result<u64> {
 
 /// capset(2) with bit masks.
 pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
-    let header = CapHeader {
-        version: CAPABILITY_VERSION_3,
-        pid: 0,
-    };
+    let header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let half = |shift: u32| CapData {
         effective: (effective >> shift) as u32,
         permitted: (permitted >> shift) as u32,
@@ -354,14 +314,7 @@ pub fn install_seccomp(filter: &[libc::sock_filter]) -> Result<()> {
         filter: filter.as_ptr().cast_mut(),
     };
     // SAFETY: the kernel copies `len` instructions and does not write to them.
-    let r = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            0,
-            &raw const program,
-        )
-    };
+    let r = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
     Errno::result(r).map(drop)
 }
 
@@ -369,13 +322,7 @@ pub fn install_seccomp(filter: &[libc::sock_filter]) -> Result<()> {
 pub fn new_session_keyring() -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
     // SAFETY: a null name asks for an anonymous keyring.
-    let r = unsafe {
-        libc::syscall(
-            libc::SYS_keyctl,
-            KEYCTL_JOIN_SESSION_KEYRING,
-            std::ptr::null::<u8>(),
-        )
-    };
+    let r = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) };
     Errno::result(r).map(drop)
 }
 
@@ -390,59 +337,36 @@ pub fn terminal_peer(master: BorrowedFd<'_>) -> Result<OwnedFd> {
     let (on, flags) = (0i32, libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
     // SAFETY: TIOCSPTLCK reads one int; TIOCGPTPEER takes flags by value.
     unsafe {
-        Errno::result(libc::ioctl(
-            master.as_raw_fd(),
-            libc::TIOCSPTLCK,
-            &raw const on,
-        ))?;
+        Errno::result(libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const on))?;
         fd(libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags).into())
     }
 }
 
 /// Sets a terminal's size in characters.
 pub fn set_terminal_size(terminal: BorrowedFd<'_>, width: u16, height: u16) -> Result<()> {
-    let size = libc::winsize {
-        ws_row: height,
-        ws_col: width,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads one winsize.
-    Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })
-        .map(drop)
+    Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }).map(drop)
 }
 
 /// Brings the loopback interface of the current network namespace up.
 pub fn loopback_up() -> Result<()> {
     // SAFETY: plain numbers.
-    let socket =
-        fd(
-            unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into(),
-        )?;
+    let socket = fd(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?;
     // SAFETY: ifreq is plain data, for which all zeroes is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     request.ifr_name[0] = b'l' as libc::c_char;
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads one ifreq.
-    Errno::result(unsafe {
-        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
-    })
-    .map(drop)
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
+        .map(drop)
 }
 
 /// lsetxattr(2) relative to a directory: follows no symbolic link at the end of `path`.
 pub fn set_xattr(path: &CStr, name: &CStr, value: &[u8]) -> Result<()> {
     // SAFETY: both strings are NUL-terminated and `value` has the length passed.
-    let r = unsafe {
-        libc::lsetxattr(
-            path.as_ptr(),
-            name.as_ptr(),
-            value.as_ptr().cast(),
-            value.len(),
-            0,
-        )
-    };
+    let r = unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     Errno::result(r).map(drop)
 }
 
@@ -461,10 +385,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(list) = control {
             // SAFETY: the kernel has just installed these descriptors for us.
-            fds.extend(
-                list.into_iter()
-                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-            );
+            fds.extend(list.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
     Ok((message.bytes, fds))
@@ -475,31 +396,38 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize> {
     let list: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
     let rights = [ControlMessage::ScmRights(&list)];
-    let control = if list.is_empty() {
-        &rights[..0]
-    } else {
-        &rights[..]
-    };
+    let control = if list.is_empty() { &rights[..0] } else { &rights[..] };
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-    sendmsg::<()>(
-        socket.as_raw_fd(),
-        &[IoSlice::new(bytes)],
-        control,
-        flags,
-        None,
-    )
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None)
 }
 
 /// Default dispositions and an empty mask: ignored signals survive exec, and Rust ignores
 /// SIGPIPE.
 pub fn reset_signals() {
+    #[repr(C)]
+    struct KernelSigaction {
+        handler: usize,
+        flags: libc::c_ulong,
+        restorer: usize,
+        mask: u64,
+    }
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+    let default = KernelSigaction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+    let nothing = std::ptr::null_mut::<KernelSigaction>();
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL installs no code; numbers that cannot be set only fail.
+        // Not through libc, which keeps 32 and 33 to itself.
+        // SAFETY: SIG_DFL installs no code; the mask is 8 bytes; signals that cannot be set
+        // only fail.
         unsafe {
-            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, nothing, 8);
         }
     }
+}
+
+/// A descriptor that becomes readable when the process has ended.
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: takes plain numbers.
+    fd(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
 }
 
 /// Gives memory that the allocator holds but does not use back to the kernel.

@@ -16,9 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::builtin::client::ShimClient;
 use crate::builtin::sandbox::{self, RECORD, STOPPED};
-use crate::builtin::{
-    ContainerRecord, Member, Pod, SandboxRecord, Shared, blocking, container, lock,
-};
+use crate::builtin::{ContainerRecord, Member, Pod, SandboxRecord, Shared, blocking, container, lock};
 use crate::bundle::{EXIT, read_json};
 use crate::error::{Result, RuntimeError};
 use crate::shim::protocol::{Answer, ContainerReport, Event, Op};
@@ -32,11 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) async fn all(shared: &Arc<Shared>) -> Result<()> {
     let dir = &shared.run_dir;
     let entries = fs::read_dir(dir).map_err(RuntimeError::io("read", dir))?;
-    let dirs: Vec<_> = entries
-        .flatten()
-        .map(|e| e.path())
-        .filter(|p| p.is_dir())
-        .collect();
+    let dirs: Vec<_> = entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
     join_all(dirs.iter().map(|dir| one(shared, dir))).await;
     Ok(())
 }
@@ -61,11 +55,7 @@ async fn one(shared: &Arc<Shared>, dir: &Path) {
         _ => (None, Vec::new(), None),
     };
     let stopped = client.is_none() || dir.join(STOPPED).exists();
-    let state = if stopped {
-        SandboxState::NotReady
-    } else {
-        SandboxState::Ready
-    };
+    let state = if stopped { SandboxState::NotReady } else { SandboxState::Ready };
     let pod = Arc::new(Pod {
         id: SandboxId(id.to_owned()),
         dir: dir.to_path_buf(),
@@ -74,11 +64,7 @@ async fn one(shared: &Arc<Shared>, dir: &Path) {
         shim: Mutex::new(client),
         containers: Mutex::new(HashMap::new()),
     });
-    for entry in fs::read_dir(dir.join("containers"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for entry in fs::read_dir(dir.join("containers")).into_iter().flatten().flatten() {
         adopt_container(shared, &pod, &entry.path(), &reports);
     }
     if let Some(events) = events {
@@ -87,15 +73,11 @@ async fn one(shared: &Arc<Shared>, dir: &Path) {
     lock(&shared.sandboxes).insert(pod.id.clone(), pod);
 }
 
-async fn connect(
-    dir: &Path,
-) -> std::io::Result<(ShimClient, Vec<ContainerReport>, mpsc::Receiver<Event>)> {
+async fn connect(dir: &Path) -> std::io::Result<(ShimClient, Vec<ContainerReport>, mpsc::Receiver<Event>)> {
     let (client, events) = ShimClient::connect(dir).await?;
     match client.request(Op::Watch).await? {
         Answer::Containers(reports) => Ok((client, reports, events)),
-        other => Err(std::io::Error::other(format!(
-            "the shim answers {other:?} to watch"
-        ))),
+        other => Err(std::io::Error::other(format!("the shim answers {other:?} to watch"))),
     }
 }
 
@@ -105,9 +87,7 @@ fn adopt_container(shared: &Shared, pod: &Arc<Pod>, dir: &Path, reports: &[Conta
     };
     let Ok(record) = read_json::<ContainerRecord>(&dir.join(container::RECORD)) else {
         // Not wholly laid out, so nobody was ever told of it.
-        let _ = shared
-            .cgroups
-            .remove_container(&pod.record.spec.pod_uid, id);
+        let _ = shared.cgroups.remove_container(&pod.record.spec.pod_uid, id);
         let _ = fs::remove_dir_all(dir);
         return;
     };
@@ -115,13 +95,8 @@ fn adopt_container(shared: &Shared, pod: &Arc<Pod>, dir: &Path, reports: &[Conta
     let alive = lock(&pod.shim).is_some();
     let report = reports.iter().find(|r| r.container == id);
     let state = match report {
-        Some(ContainerReport {
-            exit: Some(exit), ..
-        }) => ContainerState::Exited(exit.clone()),
-        Some(r) => ContainerState::Running {
-            pid: r.pid,
-            started_at: r.started_at,
-        },
+        Some(ContainerReport { exit: Some(exit), .. }) => ContainerState::Exited(exit.clone()),
+        Some(r) => ContainerState::Running { pid: r.pid, started_at: r.started_at },
         None => match recorded() {
             Some(exit) => ContainerState::Exited(exit),
             None if alive => ContainerState::Created,
@@ -133,20 +108,12 @@ fn adopt_container(shared: &Shared, pod: &Arc<Pod>, dir: &Path, reports: &[Conta
     };
     let id = ContainerId(id.to_owned());
     let state = watch::Sender::new(state);
-    let member = Arc::new(Member {
-        id: id.clone(),
-        dir: dir.to_path_buf(),
-        record,
-        state,
-    });
+    let member = Arc::new(Member { id: id.clone(), dir: dir.to_path_buf(), record, state });
     lock(&pod.containers).insert(id, member);
 }
 
 fn kill_orphans(shared: &Shared, pod: &Pod, container: &str) {
-    if let Err(e) = shared
-        .cgroups
-        .remove_container(&pod.record.spec.pod_uid, container)
-    {
+    if let Err(e) = shared.cgroups.remove_container(&pod.record.spec.pod_uid, container) {
         tracing::warn!(container, error = %e, "cannot end what is left of a container");
     }
 }
@@ -189,15 +156,9 @@ pub(super) fn follow(shared: &Arc<Shared>, pod: &Arc<Pod>, mut events: mpsc::Rec
 fn ended(shared: &Shared, pod: &Pod, id: &ContainerId, exit: ExitStatus) {
     let member = lock(&pod.containers).get(id).cloned();
     if let Some(member) = member {
-        member
-            .state
-            .send_replace(ContainerState::Exited(exit.clone()));
+        member.state.send_replace(ContainerState::Exited(exit.clone()));
         let (sandbox, container) = (pod.id.clone(), id.clone());
-        shared.tell(RuntimeEvent::ContainerExited {
-            sandbox,
-            container,
-            exit,
-        });
+        shared.tell(RuntimeEvent::ContainerExited { sandbox, container, exit });
     }
 }
 
@@ -210,8 +171,7 @@ async fn lost(shared: &Arc<Shared>, pod: &Arc<Pod>) {
             ContainerState::Running { started_at, .. } => Some(*started_at),
             _ => None,
         };
-        let exit =
-            read_json::<ExitStatus>(&member.dir.join(EXIT)).unwrap_or_else(|_| unknown(started));
+        let exit = read_json::<ExitStatus>(&member.dir.join(EXIT)).unwrap_or_else(|_| unknown(started));
         let (worker, pod_too, id) = (shared.clone(), pod.clone(), member.id.0.clone());
         let killed = blocking(move || {
             kill_orphans(&worker, &pod_too, &id);
@@ -220,7 +180,5 @@ async fn lost(shared: &Arc<Shared>, pod: &Arc<Pod>) {
         let _ = killed.await;
         ended(shared, pod, &member.id, exit);
     }
-    shared.tell(RuntimeEvent::SandboxLost {
-        sandbox: pod.id.clone(),
-    });
+    shared.tell(RuntimeEvent::SandboxLost { sandbox: pod.id.clone() });
 }

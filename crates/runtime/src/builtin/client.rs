@@ -57,25 +57,11 @@ impl ShimClient {
         let (events, receiver) = mpsc::channel(EVENTS);
         let reader = tokio::spawn(read(socket.clone(), waiting.clone(), events)).abort_handle();
         let (next, sending) = (AtomicU64::new(1), tokio::sync::Mutex::new(()));
-        let mut client = Self {
-            socket,
-            next,
-            waiting,
-            sending,
-            reader,
-            pid: 0,
-        };
-        match client
-            .request(Op::Hello {
-                versions: VERSIONS.to_vec(),
-            })
-            .await?
-        {
+        let mut client = Self { socket, next, waiting, sending, reader, pid: 0 };
+        match client.request(Op::Hello { versions: VERSIONS.to_vec() }).await? {
             Answer::Hello { pid, .. } => client.pid = pid,
             other => {
-                return Err(io::Error::other(format!(
-                    "the shim answers {other:?} to hello"
-                )));
+                return Err(io::Error::other(format!("the shim answers {other:?} to hello")));
             }
         }
         Ok((client, receiver))
@@ -91,16 +77,12 @@ impl ShimClient {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         lock(&self.waiting).insert(id, sender);
-        let sent = self
-            .send(&protocol::encode(&Request { id, op }), descriptors)
-            .await;
+        let sent = self.send(&protocol::encode(&Request { id, op }), descriptors).await;
         if let Err(e) = sent {
             lock(&self.waiting).remove(&id);
             return Err(e);
         }
-        receiver
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::ConnectionReset))
+        receiver.await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionReset))
     }
 
     async fn send(&self, mut bytes: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {

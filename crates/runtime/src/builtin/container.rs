@@ -32,9 +32,7 @@ pub(super) async fn create(
 ) -> Result<ContainerId> {
     let pod = shared.pod(sandbox)?;
     if *pod.state.borrow() != SandboxState::Ready {
-        return Err(RuntimeError::Conflict(format!(
-            "sandbox \"{sandbox}\" is not ready"
-        )));
+        return Err(RuntimeError::Conflict(format!("sandbox \"{sandbox}\" is not ready")));
     }
     let (shared, spec) = (shared.clone(), spec.clone());
     blocking(move || {
@@ -44,19 +42,12 @@ pub(super) async fn create(
         match lay_out(&shared, &pod, &id, &dir, spec) {
             Ok(record) => {
                 let state = watch::Sender::new(ContainerState::Created);
-                let member = Arc::new(Member {
-                    id: id.clone(),
-                    dir,
-                    record,
-                    state,
-                });
+                let member = Arc::new(Member { id: id.clone(), dir, record, state });
                 lock(&pod.containers).insert(id.clone(), member);
                 Ok(id)
             }
             Err(e) => {
-                let _ = shared
-                    .cgroups
-                    .remove_container(&pod.record.spec.pod_uid, &id.0);
+                let _ = shared.cgroups.remove_container(&pod.record.spec.pod_uid, &id.0);
                 let _ = fs::remove_dir_all(&dir);
                 Err(e)
             }
@@ -104,9 +95,7 @@ fn lay_out(
             upper: dir.join("upper"),
             work: dir.join("work"),
         },
-        cgroup: shared
-            .cgroups
-            .create_container(&sandbox.pod_uid, &id.0, &spec.resources)?,
+        cgroup: shared.cgroups.create_container(&sandbox.pod_uid, &id.0, &spec.resources)?,
         log_path: spec.log_path.clone(),
         log_max_bytes: spec.log_rotation.max_bytes,
         log_max_files: spec.log_rotation.max_files,
@@ -117,9 +106,7 @@ fn lay_out(
     };
     write_json(&dir.join(bundle::CONFIG), &oci)?;
     write_json(&dir.join(bundle::LAUNCH), &launch)?;
-    let stop_signal = spec
-        .stop_signal
-        .or_else(|| signal_number(&config.stop_signal));
+    let stop_signal = spec.stop_signal.or_else(|| signal_number(&config.stop_signal));
     let record = ContainerRecord {
         image_id: image.status.id.clone(),
         created_at: Timestamp::now(),
@@ -137,9 +124,7 @@ fn permit_score(spec: &mut ContainerSpec) {
     let allowed = sys::permitted_capabilities().unwrap_or(0) & SYS_RESOURCE != 0;
     if spec.resources.oom_score_adj.is_some_and(|s| s < 0) && !allowed {
         WARN.call_once(|| {
-            tracing::warn!(
-                "negative oom_score_adj is not permitted here; containers get 0 instead"
-            );
+            tracing::warn!("negative oom_score_adj is not permitted here; containers get 0 instead");
         });
         spec.resources.oom_score_adj = None;
     }
@@ -151,17 +136,9 @@ fn signal_number(name: &str) -> Option<i32> {
         return (1..=64).contains(&number).then_some(number);
     }
     let name = name.to_ascii_uppercase();
-    let full = if name.starts_with("SIG") {
-        name
-    } else {
-        format!("SIG{name}")
-    };
+    let full = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
     if let Some(above) = full.strip_prefix("SIGRTMIN") {
-        let above: i32 = if above.is_empty() {
-            0
-        } else {
-            above.strip_prefix('+')?.parse().ok()?
-        };
+        let above: i32 = if above.is_empty() { 0 } else { above.strip_prefix('+')?.parse().ok()? };
         return (0..=30).contains(&above).then_some(34 + above);
     }
     full.parse::<Signal>().ok().map(|s| s as i32)
@@ -170,16 +147,10 @@ fn signal_number(name: &str) -> Option<i32> {
 pub(super) async fn start(shared: &Arc<Shared>, id: &ContainerId) -> Result<()> {
     let (pod, member) = shared.member(id)?;
     if *member.state.borrow() != ContainerState::Created {
-        return Err(RuntimeError::Conflict(format!(
-            "container \"{id}\" was started before"
-        )));
+        return Err(RuntimeError::Conflict(format!("container \"{id}\" was started before")));
     }
     let shim = pod.shim()?;
-    let answer = shim
-        .request(Op::Start {
-            container: id.0.clone(),
-        })
-        .await;
+    let answer = shim.request(Op::Start { container: id.0.clone() }).await;
     match answer.map_err(|e| pod.shim_error(e))? {
         Answer::Started { pid, started_at } => {
             // Its end may have been heard of already.
@@ -206,10 +177,7 @@ pub(super) async fn start(shared: &Arc<Shared>, id: &ContainerId) -> Result<()> 
             // The shim writes this too, unless it failed before there was a process.
             write_json(&member.dir.join(bundle::EXIT), &exit)?;
             member.state.send_replace(ContainerState::Exited(exit));
-            Err(RuntimeError::Start {
-                container: id.to_string(),
-                message,
-            })
+            Err(RuntimeError::Start { container: id.to_string(), message })
         }
         other => Err(pod.shim_error(format!("answers {other:?} to start"))),
     }
@@ -237,9 +205,7 @@ pub(super) async fn stop(
     if wait(&member, KILL_PATIENCE).await {
         return Ok(());
     }
-    Err(RuntimeError::Conflict(format!(
-        "container \"{id}\" does not end after SIGKILL"
-    )))
+    Err(RuntimeError::Conflict(format!("container \"{id}\" does not end after SIGKILL")))
 }
 
 async fn send_signal(pod: &Pod, member: &Member, signal: i32) -> Result<()> {
@@ -248,10 +214,7 @@ async fn send_signal(pod: &Pod, member: &Member, signal: i32) -> Result<()> {
         // Without a shim its end is being recorded now.
         Err(_) => return Ok(()),
     };
-    let op = Op::Signal {
-        container: member.id.0.clone(),
-        signal,
-    };
+    let op = Op::Signal { container: member.id.0.clone(), signal };
     match shim.request(op).await {
         Ok(Answer::Failed(message)) => Err(pod.shim_error(message)),
         _ => Ok(()),
@@ -282,11 +245,7 @@ pub(super) async fn remove(shared: &Arc<Shared>, id: &ContainerId) -> Result<()>
     stop(shared, id, Duration::ZERO, None).await?;
     let shim = lock(&pod.shim).clone();
     if let Some(shim) = shim {
-        let _ = shim
-            .request(Op::Forget {
-                container: id.0.clone(),
-            })
-            .await;
+        let _ = shim.request(Op::Forget { container: id.0.clone() }).await;
     }
     let (shared, uid) = (shared.clone(), pod.record.spec.pod_uid.clone());
     let dir = member.dir.clone();
@@ -296,9 +255,7 @@ pub(super) async fn remove(shared: &Arc<Shared>, id: &ContainerId) -> Result<()>
         // The spec first: what is left after a crash is then no container any more.
         let _ = fs::remove_file(dir.join(RECORD));
         match fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(RuntimeError::io("remove", &dir)(e))
-            }
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(RuntimeError::io("remove", &dir)(e)),
             _ => Ok(()),
         }
     })

@@ -13,10 +13,7 @@ pub(super) async fn pull(
     reference: &str,
     auth: Option<RegistryAuth>,
 ) -> Result<ImageStatus> {
-    shared
-        .registries
-        .pull(&shared.images, reference, auth.as_ref())
-        .await
+    shared.registries.pull(&shared.images, reference, auth.as_ref()).await
 }
 
 pub(super) async fn import(shared: &Arc<Shared>, archive: &Path) -> Result<Vec<ImageStatus>> {

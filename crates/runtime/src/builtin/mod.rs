@@ -38,8 +38,8 @@ use crate::image::ImageStore;
 use crate::image::registry::{Registries, RegistryConfig};
 use crate::spec::{ContainerId, ContainerSpec, SandboxId, SandboxSpec};
 use crate::traits::{
-    ContainerState, ContainerStatus, Duplex, ExecOutput, ExecRequest, ExecSession, ImageStatus,
-    RegistryAuth, Runtime, RuntimeEvent, Sandbox, SandboxState, SandboxStatus,
+    ContainerState, ContainerStatus, Duplex, ExecOutput, ExecRequest, ExecSession, ImageStatus, RegistryAuth,
+    Runtime, RuntimeEvent, Sandbox, SandboxState, SandboxStatus,
 };
 use client::ShimClient;
 
@@ -140,18 +140,14 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(e) => Err(RuntimeError::Conflict(format!(
-            "a background task failed: {e}"
-        ))),
+        Err(e) => Err(RuntimeError::Conflict(format!("a background task failed: {e}"))),
     }
 }
 
 pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(mode);
-    builder
-        .create(path)
-        .map_err(RuntimeError::io("create", path))
+    builder.create(path).map_err(RuntimeError::io("create", path))
 }
 
 impl Builtin {
@@ -162,9 +158,7 @@ impl Builtin {
         make_dir(&run_dir, 0o700)?;
         // Whoever is in a pod's mount namespace sees paths of the node only by descriptor,
         // so they must be absolute here.
-        let run_dir = run_dir
-            .canonicalize()
-            .map_err(RuntimeError::io("find", &run_dir))?;
+        let run_dir = run_dir.canonicalize().map_err(RuntimeError::io("find", &run_dir))?;
         let data_dir = run_dir.parent().unwrap_or(Path::new("/"));
         let shared = Arc::new(Shared {
             images: ImageStore::open(data_dir)?,
@@ -188,10 +182,7 @@ impl Builtin {
 
 impl Shared {
     fn pod(&self, id: &SandboxId) -> Result<Arc<Pod>> {
-        lock(&self.sandboxes)
-            .get(id)
-            .cloned()
-            .ok_or_else(|| RuntimeError::no_sandbox(id))
+        lock(&self.sandboxes).get(id).cloned().ok_or_else(|| RuntimeError::no_sandbox(id))
     }
 
     fn member(&self, id: &ContainerId) -> Result<(Arc<Pod>, Arc<Member>)> {
@@ -200,9 +191,7 @@ impl Shared {
             let member = lock(&pod.containers).get(id).cloned();
             member.map(|m| (pod, m))
         };
-        pods.into_iter()
-            .find_map(find)
-            .ok_or_else(|| RuntimeError::no_container(id))
+        pods.into_iter().find_map(find).ok_or_else(|| RuntimeError::no_container(id))
     }
 
     fn tell(&self, event: RuntimeEvent) {
@@ -213,23 +202,16 @@ impl Shared {
 
 impl Pod {
     fn shim(&self) -> Result<Arc<ShimClient>> {
-        lock(&self.shim)
-            .clone()
-            .ok_or_else(|| self.shim_error("is gone"))
+        lock(&self.shim).clone().ok_or_else(|| self.shim_error("is gone"))
     }
 
     fn shim_error(&self, message: impl ToString) -> RuntimeError {
-        RuntimeError::Shim {
-            sandbox: self.id.to_string(),
-            message: message.to_string(),
-        }
+        RuntimeError::Shim { sandbox: self.id.to_string(), message: message.to_string() }
     }
 
     fn status(&self) -> SandboxStatus {
-        let mut containers: Vec<ContainerStatus> = lock(&self.containers)
-            .values()
-            .map(|m| m.status(&self.id))
-            .collect();
+        let mut containers: Vec<ContainerStatus> =
+            lock(&self.containers).values().map(|m| m.status(&self.id)).collect();
         containers.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         SandboxStatus {
             id: self.id.clone(),
@@ -244,8 +226,7 @@ impl Pod {
     fn netns(&self) -> Option<PathBuf> {
         let shim = lock(&self.shim).as_ref().map(|s| s.pid);
         let own = !self.record.spec.host_network;
-        shim.filter(|_| own)
-            .map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net")))
+        shim.filter(|_| own).map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net")))
     }
 }
 
@@ -321,10 +302,7 @@ impl Runtime for Builtin {
         Box::pin(async move { Ok(self.shared.pod(id)?.status()) })
     }
 
-    fn container_status<'a>(
-        &'a self,
-        id: &'a ContainerId,
-    ) -> BoxFuture<'a, Result<ContainerStatus>> {
+    fn container_status<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<ContainerStatus>> {
         Box::pin(async move {
             let (pod, member) = self.shared.member(id)?;
             Ok(member.status(&pod.id))
@@ -335,11 +313,7 @@ impl Runtime for Builtin {
         self.shared.events.subscribe()
     }
 
-    fn exec<'a>(
-        &'a self,
-        id: &'a ContainerId,
-        request: ExecRequest,
-    ) -> BoxFuture<'a, Result<ExecSession>> {
+    fn exec<'a>(&'a self, id: &'a ContainerId, request: ExecRequest) -> BoxFuture<'a, Result<ExecSession>> {
         Box::pin(streams::exec(&self.shared, id, request))
     }
 
@@ -356,11 +330,7 @@ impl Runtime for Builtin {
         Box::pin(streams::attach(&self.shared, id))
     }
 
-    fn port_forward<'a>(
-        &'a self,
-        id: &'a SandboxId,
-        port: u16,
-    ) -> BoxFuture<'a, Result<Box<dyn Duplex>>> {
+    fn port_forward<'a>(&'a self, id: &'a SandboxId, port: u16) -> BoxFuture<'a, Result<Box<dyn Duplex>>> {
         Box::pin(streams::port_forward(&self.shared, id, port))
     }
 
@@ -380,10 +350,7 @@ impl Runtime for Builtin {
         Box::pin(images::list(&self.shared))
     }
 
-    fn image_status<'a>(
-        &'a self,
-        reference: &'a str,
-    ) -> BoxFuture<'a, Result<Option<ImageStatus>>> {
+    fn image_status<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageStatus>>> {
         Box::pin(images::status(&self.shared, reference))
     }
 

@@ -36,10 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) async fn run(shared: &Arc<Shared>, spec: &SandboxSpec) -> Result<Sandbox> {
     check_uid(&spec.pod_uid)?;
     let id = SandboxId(uuid::Uuid::new_v4().simple().to_string());
-    let record = SandboxRecord {
-        spec: spec.clone(),
-        created_at: Timestamp::now(),
-    };
+    let record = SandboxRecord { spec: spec.clone(), created_at: Timestamp::now() };
     let dir = shared.run_dir.join(&id.0);
     let socket = {
         let (shared, id, record, dir) = (shared.clone(), id.clone(), record.clone(), dir.clone());
@@ -73,23 +70,14 @@ pub(super) async fn run(shared: &Arc<Shared>, spec: &SandboxSpec) -> Result<Sand
 
 /// The uid becomes part of a path.
 fn check_uid(uid: &str) -> Result<()> {
-    let legal = uid
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let legal = uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if uid.is_empty() || uid.len() > 128 || !legal {
-        return Err(RuntimeError::InvalidSpec(format!(
-            "\"{uid}\" is no pod uid"
-        )));
+        return Err(RuntimeError::InvalidSpec(format!("\"{uid}\" is no pod uid")));
     }
     Ok(())
 }
 
-fn start_shim(
-    shared: &Shared,
-    id: &SandboxId,
-    record: &SandboxRecord,
-    dir: &Path,
-) -> Result<StdStream> {
+fn start_shim(shared: &Shared, id: &SandboxId, record: &SandboxRecord, dir: &Path) -> Result<StdStream> {
     let spec = &record.spec;
     make_dir(&dir.join("containers"), 0o700)?;
     write_json(&dir.join(RECORD), record)?;
@@ -112,8 +100,7 @@ fn start_shim(
     write_json(&dir.join(SHIM_CONFIG), &config)?;
     shared.cgroups.create_pod(&spec.pod_uid, &spec.resources)?;
     let (ours, theirs) = StdStream::pair().map_err(RuntimeError::io("connect", dir))?;
-    ours.set_nonblocking(true)
-        .map_err(RuntimeError::io("connect", dir))?;
+    ours.set_nonblocking(true).map_err(RuntimeError::io("connect", dir))?;
     let log = dir.join("shim.log");
     let log = File::create(&log).map_err(RuntimeError::io("create", &log))?;
     let program = &shared.config.shim_program;
@@ -143,10 +130,7 @@ fn read_only_view(program: &Path) -> Option<OwnedFd> {
     // Mounts cannot be taken of a link that the kernel makes up.
     let program = program.canonicalize().ok()?;
     let tree = sys::open_tree(None, program.to_str()?, false).ok()?;
-    let attr = MountAttr {
-        set: sys::MOUNT_ATTR_RDONLY,
-        ..MountAttr::default()
-    };
+    let attr = MountAttr { set: sys::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
     sys::mount_setattr(tree.as_fd(), false, attr).ok()?;
     Some(tree)
 }
@@ -155,21 +139,11 @@ async fn greet(
     id: &SandboxId,
     dir: &Path,
     socket: StdStream,
-) -> Result<(
-    ShimClient,
-    tokio::sync::mpsc::Receiver<crate::shim::protocol::Event>,
-)> {
+) -> Result<(ShimClient, tokio::sync::mpsc::Receiver<crate::shim::protocol::Event>)> {
     let failed = |e: std::io::Error| {
         let log = fs::read_to_string(dir.join("shim.log")).unwrap_or_default();
-        let message = if log.trim().is_empty() {
-            e.to_string()
-        } else {
-            log.trim().to_owned()
-        };
-        RuntimeError::Shim {
-            sandbox: id.to_string(),
-            message,
-        }
+        let message = if log.trim().is_empty() { e.to_string() } else { log.trim().to_owned() };
+        RuntimeError::Shim { sandbox: id.to_string(), message }
     };
     let socket = tokio::net::UnixStream::from_std(socket).map_err(failed)?;
     let timed = tokio::time::timeout(PATIENCE, async {
@@ -213,13 +187,20 @@ pub(super) async fn remove(shared: &Arc<Shared>, id: &SandboxId) -> Result<()> {
     stop(shared, id).await?;
     let shim = lock(&pod.shim).take();
     if let Some(shim) = shim {
-        let _ = tokio::time::timeout(PATIENCE, shim.request(Op::Shutdown)).await;
+        let _ = tokio::time::timeout(PATIENCE, shut_down(&shim)).await;
     }
     let (dir, uid) = (pod.dir.clone(), pod.record.spec.pod_uid.clone());
     let cleaner = shared.clone();
     blocking(move || clean_up(&cleaner, &dir, &uid)).await?;
     lock(&shared.sandboxes).remove(id);
     Ok(())
+}
+
+/// Until the process is no more, and with it the pod's namespaces.
+async fn shut_down(shim: &ShimClient) -> std::io::Result<()> {
+    let process = sys::async_fd(sys::pidfd_open(shim.pid)?)?;
+    shim.request(Op::Shutdown).await?;
+    process.readable().await.map(drop)
 }
 
 /// Removes control groups and files of a sandbox whose shim has ended.
@@ -236,9 +217,7 @@ pub(super) fn clean_up(shared: &Shared, dir: &Path, uid: &str) -> Result<()> {
     }
     let _ = fs::remove_dir_all(&containers);
     match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(RuntimeError::io("remove", dir)(e))
-        }
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(RuntimeError::io("remove", dir)(e)),
         _ => Ok(()),
     }
 }

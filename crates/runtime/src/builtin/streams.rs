@@ -83,32 +83,18 @@ pub(super) async fn exec(
     if request.command.is_empty() {
         return Err(failed("no command given"));
     }
-    let (client, events) = ShimClient::connect(&pod.dir)
-        .await
-        .map_err(|e| pod.shim_error(e))?;
+    let (client, events) = ShimClient::connect(&pod.dir).await.map_err(|e| pod.shim_error(e))?;
     let terminal = request.tty.then(|| request.size.unwrap_or_default());
-    let op = Op::Exec {
-        container: id.0.clone(),
-        args: request.command,
-        terminal,
-    };
+    let op = Op::Exec { container: id.0.clone(), args: request.command, terminal };
     if request.tty {
-        let (answer, mut descriptors) = client
-            .request_with(op, &[])
-            .await
-            .map_err(|e| pod.shim_error(e))?;
+        let (answer, mut descriptors) = client.request_with(op, &[]).await.map_err(|e| pod.shim_error(e))?;
         started(id, answer)?;
-        let master = descriptors
-            .pop()
-            .ok_or_else(|| failed("no terminal came along"))?;
+        let master = descriptors.pop().ok_or_else(|| failed("no terminal came along"))?;
         return terminal_session(client, events, master, request.stdin);
     }
     let mut streams = Streams::new(None)?;
     let theirs = std::mem::take(&mut streams.theirs);
-    let (answer, _) = client
-        .request_with(op, &theirs)
-        .await
-        .map_err(|e| pod.shim_error(e))?;
+    let (answer, _) = client.request_with(op, &theirs).await.map_err(|e| pod.shim_error(e))?;
     drop(theirs);
     started(id, answer)?;
     Ok(ExecSession {
@@ -163,10 +149,7 @@ pub(super) async fn exec_sync(
     timeout: Duration,
 ) -> Result<ExecOutput> {
     let run = async {
-        let request = ExecRequest {
-            command,
-            ..ExecRequest::default()
-        };
+        let request = ExecRequest { command, ..ExecRequest::default() };
         let session = exec(shared, id, request).await?;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let mut exit = session.exit;
@@ -184,18 +167,12 @@ pub(super) async fn exec_sync(
                 () = &mut reading => exit.await?,
             }
         };
-        Ok(ExecOutput {
-            exit_code,
-            stdout,
-            stderr,
-        })
+        Ok(ExecOutput { exit_code, stdout, stderr })
     };
     if timeout.is_zero() {
         return run.await;
     }
-    let late = |_| RuntimeError::ExecTimeout {
-        seconds: timeout.as_secs(),
-    };
+    let late = |_| RuntimeError::ExecTimeout { seconds: timeout.as_secs() };
     tokio::time::timeout(timeout, run).await.map_err(late)?
 }
 
@@ -214,18 +191,11 @@ async fn collect(stream: Option<Box<dyn AsyncRead + Send + Unpin>>, into: &mut V
 
 pub(super) async fn attach(shared: &Arc<Shared>, id: &ContainerId) -> Result<ExecSession> {
     let (pod, member) = running(shared, id)?;
-    let (client, events) = ShimClient::connect(&pod.dir)
-        .await
-        .map_err(|e| pod.shim_error(e))?;
+    let (client, events) = ShimClient::connect(&pod.dir).await.map_err(|e| pod.shim_error(e))?;
     let mut streams = Streams::new(Some(ATTACH_PIPE))?;
     let theirs = std::mem::take(&mut streams.theirs);
-    let op = Op::Attach {
-        container: id.0.clone(),
-    };
-    let (answer, _) = client
-        .request_with(op, &theirs)
-        .await
-        .map_err(|e| pod.shim_error(e))?;
+    let op = Op::Attach { container: id.0.clone() };
+    let (answer, _) = client.request_with(op, &theirs).await.map_err(|e| pod.shim_error(e))?;
     drop(theirs);
     match answer {
         Answer::Done => {}
@@ -263,24 +233,15 @@ fn resizer(pod: Arc<Pod>, id: ContainerId) -> Box<dyn Fn(TerminalSize) + Send + 
     })
 }
 
-pub(super) async fn port_forward(
-    shared: &Arc<Shared>,
-    id: &SandboxId,
-    port: u16,
-) -> Result<Box<dyn Duplex>> {
+pub(super) async fn port_forward(shared: &Arc<Shared>, id: &SandboxId, port: u16) -> Result<Box<dyn Duplex>> {
     let pod = shared.pod(id)?;
-    let (answer, mut descriptors) = pod
-        .shim()?
-        .request_with(Op::Connect { port }, &[])
-        .await
-        .map_err(|e| pod.shim_error(e))?;
+    let (answer, mut descriptors) =
+        pod.shim()?.request_with(Op::Connect { port }, &[]).await.map_err(|e| pod.shim_error(e))?;
     match (answer, descriptors.pop()) {
         (Answer::Done, Some(socket)) => {
             let stream = std::net::TcpStream::from(socket);
             stream.set_nonblocking(true).map_err(failed)?;
-            Ok(Box::new(
-                tokio::net::TcpStream::from_std(stream).map_err(failed)?,
-            ))
+            Ok(Box::new(tokio::net::TcpStream::from_std(stream).map_err(failed)?))
         }
         (Answer::Failed(message), _) => Err(failed(message)),
         (other, _) => Err(failed(format!("the shim answers {other:?}"))),

@@ -37,11 +37,7 @@ fn plan(wanted: &User, image_user: &str, passwd: &str, group: &str) -> Result<Re
         Some((user, group)) => (user, Some(group)),
         None => (image_user, None),
     };
-    let entry = |uid: u32| {
-        find(passwd, |f| {
-            f.get(2).and_then(|u| u.parse().ok()) == Some(uid)
-        })
-    };
+    let entry = |uid: u32| find(passwd, |f| f.get(2).and_then(|u| u.parse().ok()) == Some(uid));
     let (uid, account) = match (wanted.uid, user) {
         (Some(uid), _) => (uid, entry(uid)),
         (None, "") => (0, entry(0)),
@@ -62,54 +58,30 @@ fn plan(wanted: &User, image_user: &str, passwd: &str, group: &str) -> Result<Re
     let account_gid = account.as_ref().and_then(|f| f.get(3)?.parse().ok());
     let named_group = match image_group.filter(|_| wanted.uid.is_none()) {
         None | Some("") => None,
-        Some(name) => Some(
-            name.parse()
-                .ok()
-                .or_else(|| gid_of(group, name))
-                .ok_or_else(|| {
-                    RuntimeError::InvalidSpec(format!(
-                        "unable to find group {name}: no matching entries in group file"
-                    ))
-                })?,
-        ),
+        Some(name) => Some(name.parse().ok().or_else(|| gid_of(group, name)).ok_or_else(|| {
+            RuntimeError::InvalidSpec(format!(
+                "unable to find group {name}: no matching entries in group file"
+            ))
+        })?),
     };
     let gid = wanted.gid.or(named_group).or(account_gid).unwrap_or(0);
     let mut groups = vec![gid];
-    if let Some(name) = account
-        .as_ref()
-        .and_then(|f| f.first())
-        .filter(|_| !wanted.strict_groups)
-    {
+    if let Some(name) = account.as_ref().and_then(|f| f.first()).filter(|_| !wanted.strict_groups) {
         for line in group.lines() {
             let fields: Vec<&str> = line.split(':').collect();
-            let member = fields
-                .get(3)
-                .is_some_and(|m| m.split(',').any(|m| m.trim() == *name));
-            groups.extend(
-                fields
-                    .get(2)
-                    .filter(|_| member)
-                    .and_then(|g| g.parse::<u32>().ok()),
-            );
+            let member = fields.get(3).is_some_and(|m| m.split(',').any(|m| m.trim() == *name));
+            groups.extend(fields.get(2).filter(|_| member).and_then(|g| g.parse::<u32>().ok()));
         }
     }
     groups.extend(&wanted.supplemental_groups);
     let mut seen = std::collections::BTreeSet::new();
     groups.retain(|g| seen.insert(*g));
     let home = account.and_then(|f| f.get(5).filter(|h| !h.is_empty()).map(|h| h.to_string()));
-    Ok(ResolvedUser {
-        uid,
-        gid,
-        groups,
-        home,
-    })
+    Ok(ResolvedUser { uid, gid, groups, home })
 }
 
 fn find(passwd: &str, matches: impl Fn(&[&str]) -> bool) -> Option<Vec<&str>> {
-    passwd
-        .lines()
-        .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| matches(fields))
+    passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| matches(fields))
 }
 
 fn gid_of(group: &str, name: &str) -> Option<u32> {
@@ -123,13 +95,7 @@ fn read_topmost(layers_dir: &Path, layers: &[String], path: &CStr) -> String {
             continue;
         };
         let resolve = sys::RESOLVE_IN_ROOT | sys::RESOLVE_NO_MAGICLINKS;
-        match sys::openat2(
-            Some(root.as_fd()),
-            path,
-            libc::O_RDONLY | libc::O_NONBLOCK,
-            0,
-            resolve,
-        ) {
+        match sys::openat2(Some(root.as_fd()), path, libc::O_RDONLY | libc::O_NONBLOCK, 0, resolve) {
             Ok(file) => {
                 let file = File::from(file);
                 let mut text = Vec::new();
@@ -156,15 +122,7 @@ mod tests {
     fn check(wanted: &User, image: &str, expect: &str) {
         let shown = plan(wanted, image, PASSWD, GROUP).map_or_else(
             |e| e.to_string(),
-            |u| {
-                format!(
-                    "{}:{} {:?} {}",
-                    u.uid,
-                    u.gid,
-                    u.groups,
-                    u.home.unwrap_or_default()
-                )
-            },
+            |u| format!("{}:{} {:?} {}", u.uid, u.gid, u.groups, u.home.unwrap_or_default()),
         );
         assert_eq!(shown, expect, "{wanted:?} {image}");
     }
@@ -178,7 +136,8 @@ mod tests {
         check(&nobody, "web:www", "33:44 [44, 10, 45] /var/www");
         check(&nobody, "1000:1001", "1000:1001 [1001] ");
         check(&nobody, "1000", "1000:0 [0] ");
-        let missing = "invalid container configuration: unable to find user ghost: no matching entries in passwd file";
+        let missing =
+            "invalid container configuration: unable to find user ghost: no matching entries in passwd file";
         check(&nobody, "ghost", missing);
         let user = |uid, gid, groups: &[u32], strict| User {
             uid,
@@ -186,20 +145,8 @@ mod tests {
             supplemental_groups: groups.to_vec(),
             strict_groups: strict,
         };
-        check(
-            &user(Some(33), None, &[], false),
-            "root",
-            "33:44 [44, 10, 45] /var/www",
-        );
-        check(
-            &user(Some(33), None, &[7], true),
-            "",
-            "33:44 [44, 7] /var/www",
-        );
-        check(
-            &user(Some(5), Some(6), &[6, 8], false),
-            "web:www",
-            "5:6 [6, 8] ",
-        );
+        check(&user(Some(33), None, &[], false), "root", "33:44 [44, 10, 45] /var/www");
+        check(&user(Some(33), None, &[7], true), "", "33:44 [44, 7] /var/www");
+        check(&user(Some(5), Some(6), &[6, 8], false), "web:www", "5:6 [6, 8] ");
     }
 }

@@ -130,11 +130,7 @@ mod tests {
 
     fn check(add: &[&str], drop: &[&str], expect: u64) {
         let list = |l: &[&str]| l.iter().map(|s| s.to_string()).collect::<Vec<_>>();
-        assert_eq!(
-            effective(false, &list(add), &list(drop)).unwrap(),
-            expect,
-            "{add:?} {drop:?}"
-        );
+        assert_eq!(effective(false, &list(add), &list(drop)).unwrap(), expect, "{add:?} {drop:?}");
     }
 
     #[test]
@@ -147,10 +143,7 @@ mod tests {
         check(&["ALL"], &["SYS_ADMIN"], ((1 << 41) - 1) & !(1 << 21));
         check(&[], &["CHOWN", "KILL"], default & !(1 | 1 << 5));
         assert!(effective(false, &["NONSENSE".into()], &[]).is_err());
-        assert_eq!(
-            effective(true, &[], &["ALL".into()]).unwrap(),
-            (1 << 41) - 1
-        );
+        assert_eq!(effective(true, &[], &["ALL".into()]).unwrap(), (1 << 41) - 1);
     }
 
     #[test]

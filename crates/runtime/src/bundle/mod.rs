@@ -78,29 +78,21 @@ pub struct CgroupJoin {
 impl CgroupJoin {
     /// A directory whose `cgroup.procs` lists the container's processes.
     pub fn any_dir(&self) -> Option<&Path> {
-        let v1 = || {
-            self.v1
-                .iter()
-                .find(|(c, _)| c == "pids")
-                .or(self.v1.first())
-        };
-        self.v2
-            .as_deref()
-            .or_else(|| v1().map(|(_, dir)| dir.as_path()))
+        let v1 = || self.v1.iter().find(|(c, _)| c == "pids").or(self.v1.first());
+        self.v2.as_deref().or_else(|| v1().map(|(_, dir)| dir.as_path()))
     }
 }
 
 /// Reads a JSON file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = std::fs::read(path).map_err(RuntimeError::io("read", path))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| RuntimeError::io("parse", path)(std::io::Error::other(e)))
+    serde_json::from_slice(&bytes).map_err(|e| RuntimeError::io("parse", path)(std::io::Error::other(e)))
 }
 
 /// Writes a JSON file so that a reader sees all of it or nothing.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let bytes = serde_json::to_vec(value)
-        .map_err(|e| RuntimeError::io("encode", path)(std::io::Error::other(e)))?;
+    let bytes =
+        serde_json::to_vec(value).map_err(|e| RuntimeError::io("encode", path)(std::io::Error::other(e)))?;
     let temporary = path.with_extension("tmp");
     std::fs::write(&temporary, bytes).map_err(RuntimeError::io("write", &temporary))?;
     std::fs::rename(&temporary, path).map_err(RuntimeError::io("rename", path))

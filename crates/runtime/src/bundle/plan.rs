@@ -5,9 +5,7 @@
 //! the image and the user. The result says everything a launcher must do.
 
 use crate::bundle::caps;
-use crate::bundle::oci::{
-    Capabilities, Config, Linux, Namespace, OciMount, OciUser, Process, Root,
-};
+use crate::bundle::oci::{Capabilities, Config, Linux, Namespace, OciMount, OciUser, Process, Root};
 use crate::error::{Result, RuntimeError};
 use crate::spec::{ContainerSpec, Mount, MountSource, Propagation, SandboxSpec};
 use crate::traits::ImageConfig;
@@ -31,13 +29,7 @@ const MASKED: [&str; 12] = [
     "/sys/firmware",
 ];
 
-const READ_ONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Everything that has been looked up for a container.
 pub struct Inputs<'a> {
@@ -70,13 +62,7 @@ pub struct ResolvedUser {
 
 /// Makes the configuration.
 pub fn config(inputs: &Inputs<'_>) -> Result<Config> {
-    let Inputs {
-        sandbox,
-        spec,
-        image,
-        user,
-        ..
-    } = inputs;
+    let Inputs { sandbox, spec, image, user, .. } = inputs;
     let security = &spec.security;
     let capabilities = caps::names(caps::effective(
         security.privileged,
@@ -85,21 +71,13 @@ pub fn config(inputs: &Inputs<'_>) -> Result<Config> {
     )?);
     let unmasked = security.privileged || security.unmasked_proc;
     let paths = |list: &[&str]| {
-        if unmasked {
-            Vec::new()
-        } else {
-            list.iter().map(|p| p.to_string()).collect()
-        }
+        if unmasked { Vec::new() } else { list.iter().map(|p| p.to_string()).collect() }
     };
     Ok(Config {
         oci_version: "1.2.0".to_owned(),
         process: Process {
             terminal: spec.tty,
-            user: OciUser {
-                uid: user.uid,
-                gid: user.gid,
-                additional_gids: user.groups.clone(),
-            },
+            user: OciUser { uid: user.uid, gid: user.gid, additional_gids: user.groups.clone() },
             args: command(spec, image)?,
             env: environment(sandbox, spec, image, user),
             cwd: working_dir(spec, image)?,
@@ -112,10 +90,7 @@ pub fn config(inputs: &Inputs<'_>) -> Result<Config> {
             no_new_privileges: security.no_new_privileges && !security.privileged,
             oom_score_adj: spec.resources.oom_score_adj,
         },
-        root: Root {
-            path: "rootfs".to_owned(),
-            readonly: security.read_only_root,
-        },
+        root: Root { path: "rootfs".to_owned(), readonly: security.read_only_root },
         hostname: sandbox.hostname.clone(),
         mounts: mounts(inputs)?,
         linux: Linux {
@@ -134,11 +109,7 @@ fn command(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<String>> {
     let mut words = Vec::new();
     if spec.command.is_empty() {
         words.extend(image.entrypoint.iter().cloned());
-        let args = if spec.args.is_empty() {
-            &image.cmd
-        } else {
-            &spec.args
-        };
+        let args = if spec.args.is_empty() { &image.cmd } else { &spec.args };
         words.extend(args.iter().cloned());
     } else {
         words.extend(spec.command.iter().chain(&spec.args).cloned());
@@ -147,9 +118,7 @@ fn command(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<String>> {
         return Err(RuntimeError::InvalidSpec("no command specified".to_owned()));
     }
     if words.iter().any(|w| w.contains('\0')) {
-        return Err(RuntimeError::InvalidSpec(
-            "a command must not contain NUL".to_owned(),
-        ));
+        return Err(RuntimeError::InvalidSpec("a command must not contain NUL".to_owned()));
     }
     Ok(words)
 }
@@ -181,10 +150,7 @@ fn environment(
 
 fn set(env: &mut Vec<String>, entry: String) {
     let name = entry.split('=').next().unwrap_or_default().len();
-    let same = |e: &String| {
-        e.get(..=name)
-            .is_some_and(|head| Some(head) == entry.get(..=name))
-    };
+    let same = |e: &String| e.get(..=name).is_some_and(|head| Some(head) == entry.get(..=name));
     match env.iter().position(same) {
         Some(at) => env[at] = entry,
         None => env.push(entry),
@@ -199,9 +165,7 @@ fn working_dir(spec: &ContainerSpec, image: &ImageConfig) -> Result<String> {
         dir if dir.starts_with('/') => Ok(dir.to_owned()),
         // An image may say a relative one; docker takes it from the root.
         dir if chosen.is_none() => Ok(format!("/{dir}")),
-        dir => Err(RuntimeError::InvalidSpec(format!(
-            "working directory \"{dir}\" is not absolute"
-        ))),
+        dir => Err(RuntimeError::InvalidSpec(format!("working directory \"{dir}\" is not absolute"))),
     }
 }
 
@@ -211,13 +175,7 @@ fn namespaces(sandbox: &SandboxSpec) -> Vec<Namespace> {
     if !sandbox.host_pid && !sandbox.share_process_namespace {
         kinds.push("pid");
     }
-    kinds
-        .iter()
-        .map(|kind| Namespace {
-            kind: kind.to_string(),
-            path: None,
-        })
-        .collect()
+    kinds.iter().map(|kind| Namespace { kind: kind.to_string(), path: None }).collect()
 }
 
 fn mounts(inputs: &Inputs<'_>) -> Result<Vec<OciMount>> {
@@ -237,23 +195,12 @@ fn mounts(inputs: &Inputs<'_>) -> Result<Vec<OciMount>> {
         mount(
             "/dev/pts",
             "devpts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
         mount("/dev/shm", "carrack-shm", &["nosuid", "noexec", "nodev"]),
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", access]),
-        mount(
-            "/sys/fs/cgroup",
-            "cgroup",
-            &["nosuid", "noexec", "nodev", access],
-        ),
+        mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", access]),
     ];
     let mine = &inputs.spec.mounts;
     let taken = |path: &str| mine.iter().any(|m| clean(&m.container_path) == path);
@@ -262,20 +209,12 @@ fn mounts(inputs: &Inputs<'_>) -> Result<Vec<OciMount>> {
             destination: path.clone(),
             kind: "bind".to_owned(),
             source: host.clone(),
-            options: vec![
-                "rbind".into(),
-                "rprivate".into(),
-                "rw".into(),
-                "nodev".into(),
-            ],
+            options: vec!["rbind".into(), "rprivate".into(), "rw".into(), "nodev".into()],
             sub_path: None,
         });
     }
     list.retain(|m| !taken(&m.destination));
-    let mut volumes = mine
-        .iter()
-        .map(|m| volume(m, privileged))
-        .collect::<Result<Vec<_>>>()?;
+    let mut volumes = mine.iter().map(|m| volume(m, privileged)).collect::<Result<Vec<_>>>()?;
     // Parents before what is mounted below them, otherwise in the order given.
     volumes.sort_by_key(|m| m.destination.split('/').filter(|p| !p.is_empty()).count());
     list.extend(volumes);
@@ -286,14 +225,10 @@ fn volume(mount: &Mount, privileged: bool) -> Result<OciMount> {
     let path = clean(&mount.container_path);
     if !mount.container_path.starts_with('/') || path == "/" {
         let path = &mount.container_path;
-        return Err(RuntimeError::InvalidSpec(format!(
-            "cannot mount at \"{path}\""
-        )));
+        return Err(RuntimeError::InvalidSpec(format!("cannot mount at \"{path}\"")));
     }
     if path.split('/').any(|part| part == "..") {
-        return Err(RuntimeError::InvalidSpec(format!(
-            "mount path \"{path}\" must not contain '..'"
-        )));
+        return Err(RuntimeError::InvalidSpec(format!("mount path \"{path}\" must not contain '..'")));
     }
     let mut options = vec![if mount.read_only { "ro" } else { "rw" }.to_owned()];
     if !privileged {
@@ -313,10 +248,7 @@ fn volume(mount: &Mount, privileged: bool) -> Result<OciMount> {
                 sub_path: None,
             }
         }
-        MountSource::Bind {
-            host_path,
-            sub_path,
-        } => {
+        MountSource::Bind { host_path, sub_path } => {
             options.push("rbind".to_owned());
             let propagation = match mount.propagation {
                 Propagation::Private => "rprivate",
@@ -329,11 +261,7 @@ fn volume(mount: &Mount, privileged: bool) -> Result<OciMount> {
                 }
             };
             options.push(propagation.to_owned());
-            let kind = if sub_path.is_some() {
-                "carrack-subpath"
-            } else {
-                "bind"
-            };
+            let kind = if sub_path.is_some() { "carrack-subpath" } else { "bind" };
             OciMount {
                 destination: path,
                 kind: kind.to_owned(),
@@ -347,9 +275,6 @@ fn volume(mount: &Mount, privileged: bool) -> Result<OciMount> {
 
 /// Without doubled or trailing slashes and single dots.
 fn clean(path: &str) -> String {
-    let parts: Vec<&str> = path
-        .split('/')
-        .filter(|p| !p.is_empty() && *p != ".")
-        .collect();
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
     format!("/{}", parts.join("/"))
 }

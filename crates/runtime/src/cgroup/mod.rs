@@ -35,11 +35,8 @@ impl Cgroups {
         let text = fs::read_to_string(path).map_err(RuntimeError::io("read", path))?;
         let path = "/proc/self/cgroup";
         let own = fs::read_to_string(path).map_err(RuntimeError::io("read", path))?;
-        let mut groups = Self {
-            hierarchies: Hierarchies::parse(&text),
-            root: root.to_owned(),
-            shim_dirs: Vec::new(),
-        };
+        let mut groups =
+            Self { hierarchies: Hierarchies::parse(&text), root: root.to_owned(), shim_dirs: Vec::new() };
         groups.delegate()?;
         for (base, _) in groups.limit_bases() {
             groups.shim_dirs.push(base.join(root).join("shims"));
@@ -68,12 +65,7 @@ impl Cgroups {
     /// first controller.
     fn limit_bases(&self) -> Vec<(PathBuf, &'static str)> {
         if self.hierarchies.unified() {
-            return self
-                .hierarchies
-                .v2
-                .iter()
-                .map(|base| (base.clone(), ""))
-                .collect();
+            return self.hierarchies.v2.iter().map(|base| (base.clone(), "")).collect();
         }
         let mut bases: Vec<(PathBuf, &'static str)> = Vec::new();
         for controller in CONTROLLERS {
@@ -180,7 +172,7 @@ impl Cgroups {
     /// stay.
     pub fn remove_root(&self) {
         for dir in &self.shim_dirs {
-            let _ = fs::remove_dir(dir);
+            let _ = remove_empty(dir);
             if let Some(parent) = dir.parent() {
                 let _ = fs::remove_dir(parent);
             }
@@ -208,10 +200,8 @@ pub fn kill_all(dir: &Path) -> io::Result<()> {
             return Ok(());
         }
         for pid in pids {
-            let _ = nix::sys::signal::kill(
-                nix::unistd::Pid::from_raw(pid),
-                nix::sys::signal::Signal::SIGKILL,
-            );
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
         std::thread::sleep(Duration::from_millis(if round < 10 { 1 } else { 20 }));
     }
@@ -244,8 +234,13 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     kill_all(dir)?;
+    remove_empty(dir)
+}
+
+/// Removes a group that nobody is in; one stays busy for a moment after its last process
+/// has ended.
+fn remove_empty(dir: &Path) -> io::Result<()> {
     let mut last = Ok(());
-    // A group stays busy for a moment after its last process has been reaped.
     for _ in 0..100 {
         last = fs::remove_dir(dir);
         match &last {

@@ -43,10 +43,7 @@ impl Hierarchies {
                 "cgroup" => {
                     let controllers = options.split(',').filter(|o| !matches!(*o, "rw" | "ro"));
                     for controller in controllers {
-                        found
-                            .v1
-                            .entry(controller.to_owned())
-                            .or_insert(mount_point.clone());
+                        found.v1.entry(controller.to_owned()).or_insert(mount_point.clone());
                     }
                 }
                 _ => {}
@@ -103,11 +100,7 @@ pub fn v2_values(resources: &Resources) -> Vec<(&'static str, String)> {
     }
     if let Some(quota) = resources.cpu_quota {
         let period = resources.cpu_period.unwrap_or(100_000);
-        let quota = if quota < 0 {
-            "max".to_owned()
-        } else {
-            quota.to_string()
-        };
+        let quota = if quota < 0 { "max".to_owned() } else { quota.to_string() };
         values.push(("cpu.max", format!("{quota} {period}")));
     }
     if let Some(limit) = resources.memory_limit {
@@ -142,14 +135,8 @@ mod tests {
     fn layouts() {
         let hybrid = Hierarchies::parse(HYBRID);
         assert!(!hybrid.unified());
-        assert_eq!(
-            hybrid.v1["cpu"],
-            PathBuf::from("/sys/fs/cgroup/cpu,cpuacct")
-        );
-        assert_eq!(
-            hybrid.v1["name=systemd"],
-            PathBuf::from("/sys/fs/cgroup/systemd")
-        );
+        assert_eq!(hybrid.v1["cpu"], PathBuf::from("/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(hybrid.v1["name=systemd"], PathBuf::from("/sys/fs/cgroup/systemd"));
         assert_eq!(hybrid.v2, Some("/sys/fs/cgroup/unified".into()));
         let v2 = Hierarchies::parse("30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw");
         assert!(v2.unified());
@@ -159,13 +146,9 @@ mod tests {
     #[test]
     fn own_place() {
         let text = "7:cpu,cpuacct:/\n1:name=systemd:/system.slice/x.service\n0::/";
-        for (name, expect) in [
-            ("cpu", true),
-            ("cpuacct", true),
-            ("name=systemd", false),
-            ("", true),
-            ("blkio", true),
-        ] {
+        for (name, expect) in
+            [("cpu", true), ("cpuacct", true), ("name=systemd", false), ("", true), ("blkio", true)]
+        {
             assert_eq!(at_root(text, name), expect, "{name}");
         }
     }
@@ -179,10 +162,8 @@ mod tests {
             pids_limit: Some(100),
             ..Resources::default()
         };
-        let v2: Vec<String> = v2_values(&limits)
-            .iter()
-            .map(|(file, value)| format!("{file}={value}"))
-            .collect();
+        let v2: Vec<String> =
+            v2_values(&limits).iter().map(|(file, value)| format!("{file}={value}")).collect();
         assert_eq!(
             v2,
             [
@@ -193,10 +174,8 @@ mod tests {
                 "pids.max=100"
             ]
         );
-        let v1: Vec<String> = v1_values(&limits)
-            .iter()
-            .map(|(_, file, value)| format!("{file}={value}"))
-            .collect();
+        let v1: Vec<String> =
+            v1_values(&limits).iter().map(|(_, file, value)| format!("{file}={value}")).collect();
         assert_eq!(
             v1,
             [
@@ -213,24 +192,15 @@ mod tests {
     #[test]
     fn weight_ends() {
         for (shares, weight) in [(0, "1"), (2, "1"), (1024, "39"), (262_144, "10000")] {
-            let limits = Resources {
-                cpu_shares: Some(shares),
-                ..Resources::default()
-            };
+            let limits = Resources { cpu_shares: Some(shares), ..Resources::default() };
             assert_eq!(v2_values(&limits)[0].1, weight);
         }
     }
 
     #[test]
     fn oom_counters() {
-        assert_eq!(
-            oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
-            2
-        );
-        assert_eq!(
-            oom_kills("low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\noom_group_kill 1"),
-            1
-        );
+        assert_eq!(oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"), 2);
+        assert_eq!(oom_kills("low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\noom_group_kill 1"), 1);
         assert_eq!(oom_kills(""), 0);
     }
 }

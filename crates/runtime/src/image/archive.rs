@@ -33,9 +33,7 @@ pub fn import(store: &ImageStore, path: &Path) -> Result<Vec<ImageStatus>> {
     if archive.has("index.json") {
         return import_oci(store, &mut archive);
     }
-    Err(invalid(
-        "neither manifest.json (docker save) nor index.json (OCI layout) is in the archive",
-    ))
+    Err(invalid("neither manifest.json (docker save) nor index.json (OCI layout) is in the archive"))
 }
 
 fn import_docker(store: &ImageStore, archive: &mut Archive) -> Result<Vec<ImageStatus>> {
@@ -45,9 +43,7 @@ fn import_docker(store: &ImageStore, archive: &mut Archive) -> Result<Vec<ImageS
         let config = archive.document(&entry.config)?;
         let (id, document) = parse_config(&config)?;
         if document.rootfs.diff_ids.len() != entry.layers.len() {
-            return Err(invalid(&format!(
-                "image {id} states another number of layers than it has"
-            )));
+            return Err(invalid(&format!("image {id} states another number of layers than it has")));
         }
         for (diff_id, layer) in document.rootfs.diff_ids.iter().zip(&entry.layers) {
             store.add_layer(diff_id, archive.member(layer)?)?;
@@ -78,9 +74,7 @@ fn import_oci(store: &ImageStore, archive: &mut Archive) -> Result<Vec<ImageStat
         let config = archive.blob(config)?;
         let (id, document) = parse_config(&config)?;
         if document.rootfs.diff_ids.len() != manifest.layers.len() {
-            return Err(invalid(&format!(
-                "image {id} states another number of layers than it has"
-            )));
+            return Err(invalid(&format!("image {id} states another number of layers than it has")));
         }
         for (diff_id, layer) in document.rootfs.diff_ids.iter().zip(&manifest.layers) {
             store.add_layer(diff_id, archive.member(&blob_path(layer)?)?)?;
@@ -95,19 +89,14 @@ fn import_oci(store: &ImageStore, archive: &mut Archive) -> Result<Vec<ImageStat
 /// standard one may be a mere tag, which names nothing by itself.
 fn reference(descriptor: &Descriptor) -> Result<Option<Reference>> {
     let full = descriptor.annotations.get("io.containerd.image.name");
-    let standard = descriptor
-        .annotations
-        .get("org.opencontainers.image.ref.name");
+    let standard = descriptor.annotations.get("org.opencontainers.image.ref.name");
     let named = full.or(standard.filter(|name| name.contains(['/', ':'])));
     named.map(|name| Reference::parse(name)).transpose()
 }
 
 fn blob_path(descriptor: &Descriptor) -> Result<String> {
     if !is_digest(&descriptor.digest) {
-        return Err(invalid(&format!(
-            "\"{}\" is no sha256 digest",
-            descriptor.digest
-        )));
+        return Err(invalid(&format!("\"{}\" is no sha256 digest", descriptor.digest)));
     }
     Ok(format!("blobs/{}", descriptor.digest.replace(':', "/")))
 }
@@ -145,29 +134,19 @@ impl Archive {
             let entry = entry.map_err(bad)?;
             let name = clean(&String::from_utf8_lossy(&entry.path_bytes()));
             if members.len() >= MAX_MEMBERS {
-                return Err(invalid(&format!(
-                    "more than {MAX_MEMBERS} members in the archive"
-                )));
+                return Err(invalid(&format!("more than {MAX_MEMBERS} members in the archive")));
             }
             if let Some(link) = entry.link_name_bytes() {
                 let link = String::from_utf8_lossy(&link).into_owned();
                 let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
                 let is_symlink = entry.header().entry_type() == tar::EntryType::Symlink;
-                let target = if is_symlink {
-                    format!("{folder}/{link}")
-                } else {
-                    link
-                };
+                let target = if is_symlink { format!("{folder}/{link}") } else { link };
                 links.insert(name, clean(&target));
             } else {
                 members.insert(name, (entry.raw_file_position(), entry.size()));
             }
         }
-        Ok(Self {
-            file,
-            members,
-            links,
-        })
+        Ok(Self { file, members, links })
     }
 
     fn find(&self, name: &str) -> Option<(u64, u64)> {
@@ -181,9 +160,8 @@ impl Archive {
     }
 
     fn member(&mut self, name: &str) -> Result<impl Read + Send + use<>> {
-        let (offset, length) = self
-            .find(name)
-            .ok_or_else(|| invalid(&format!("\"{name}\" is missing in the archive")))?;
+        let (offset, length) =
+            self.find(name).ok_or_else(|| invalid(&format!("\"{name}\" is missing in the archive")))?;
         let bad = |e: io::Error| invalid(&format!("\"{name}\": {e}"));
         let mut file = self.file.try_clone().map_err(bad)?;
         file.seek(SeekFrom::Start(offset)).map_err(bad)?;
@@ -193,14 +171,9 @@ impl Archive {
     fn document(&mut self, name: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let member = self.member(name)?;
-        member
-            .take(MAX_DOCUMENT + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|e| invalid(&e.to_string()))?;
+        member.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).map_err(|e| invalid(&e.to_string()))?;
         if bytes.len() as u64 > MAX_DOCUMENT {
-            return Err(invalid(&format!(
-                "\"{name}\" is larger than {MAX_DOCUMENT} bytes"
-            )));
+            return Err(invalid(&format!("\"{name}\" is larger than {MAX_DOCUMENT} bytes")));
         }
         Ok(bytes)
     }
@@ -214,18 +187,14 @@ impl Archive {
         let bytes = self.document(&blob_path(descriptor)?)?;
         let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
         if digest != descriptor.digest {
-            return Err(invalid(&format!(
-                "blob {} has digest {digest}",
-                descriptor.digest
-            )));
+            return Err(invalid(&format!("blob {} has digest {digest}", descriptor.digest)));
         }
         Ok(bytes)
     }
 
     fn blob_json<T: serde::de::DeserializeOwned>(&mut self, descriptor: &Descriptor) -> Result<T> {
         let bytes = self.blob(descriptor)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| invalid(&format!("blob {}: {e}", descriptor.digest)))
+        serde_json::from_slice(&bytes).map_err(|e| invalid(&format!("blob {}: {e}", descriptor.digest)))
     }
 }
 
@@ -233,17 +202,9 @@ impl Archive {
 fn unnamed_file(path: &Path) -> Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let open = |dir: &Path| {
-        File::options()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_TMPFILE)
-            .mode(0o600)
-            .open(dir)
+        File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(dir)
     };
-    let beside = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let beside = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     open(beside)
         .or_else(|_| open(&std::env::temp_dir()))
         .map_err(RuntimeError::io("create a file in", beside))

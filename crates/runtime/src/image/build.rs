@@ -7,9 +7,7 @@ use std::io::{self, Write};
 
 use sha2::{Digest, Sha256};
 
-use crate::image::config::{
-    Descriptor, ImageDocument, Manifest, Platform, RootFs, RunConfig, architecture,
-};
+use crate::image::config::{Descriptor, ImageDocument, Manifest, Platform, RootFs, RunConfig, architecture};
 use crate::image::unpack::hex;
 use crate::traits::ImageConfig;
 
@@ -37,10 +35,7 @@ pub fn oci_archive(
         architecture: architecture().to_owned(),
         os: "linux".to_owned(),
         config: Some(RunConfig::from(config)),
-        rootfs: RootFs {
-            kind: "layers".to_owned(),
-            diff_ids: vec![layer_digest.clone()],
-        },
+        rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![layer_digest.clone()] },
     })?;
     let descriptor = |media_type: &str, bytes: &[u8]| Descriptor {
         media_type: media_type.to_owned(),
@@ -51,31 +46,17 @@ pub fn oci_archive(
     let manifest = serde_json::to_vec(&Manifest {
         schema_version: 2,
         media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
-        config: Some(descriptor(
-            "application/vnd.oci.image.config.v1+json",
-            &document,
-        )),
+        config: Some(descriptor("application/vnd.oci.image.config.v1+json", &document)),
         layers: vec![descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
         manifests: Vec::new(),
     })?;
     let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
-    entry
-        .annotations
-        .insert("io.containerd.image.name".to_owned(), reference.to_owned());
-    entry.annotations.insert(
-        "org.opencontainers.image.ref.name".to_owned(),
-        reference.to_owned(),
-    );
-    entry.platform = Some(Platform {
-        architecture: architecture().to_owned(),
-        os: "linux".into(),
-        variant: None,
-    });
-    let index = serde_json::to_vec(&Manifest {
-        schema_version: 2,
-        manifests: vec![entry],
-        ..Manifest::default()
-    })?;
+    entry.annotations.insert("io.containerd.image.name".to_owned(), reference.to_owned());
+    entry.annotations.insert("org.opencontainers.image.ref.name".to_owned(), reference.to_owned());
+    entry.platform =
+        Some(Platform { architecture: architecture().to_owned(), os: "linux".into(), variant: None });
+    let index =
+        serde_json::to_vec(&Manifest { schema_version: 2, manifests: vec![entry], ..Manifest::default() })?;
     let mut tar = tar::Builder::new(out);
     let mut add = |name: &str, bytes: &[u8]| append(&mut tar, name, bytes, 0o644);
     add("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -106,12 +87,7 @@ fn layer(files: &[BuildFile]) -> io::Result<Vec<u8>> {
     tar.into_inner()
 }
 
-fn append(
-    tar: &mut tar::Builder<impl Write>,
-    name: &str,
-    bytes: &[u8],
-    mode: u32,
-) -> io::Result<()> {
+fn append(tar: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
     tar.append_data(&mut header(bytes.len() as u64, mode), name, bytes)
 }
 

@@ -63,9 +63,7 @@ impl Manifest {
         };
         self.manifests.iter().find(fits).or_else(|| {
             // An index of one image need not say a platform.
-            self.manifests
-                .first()
-                .filter(|d| self.manifests.len() == 1 && d.platform.is_none())
+            self.manifests.first().filter(|d| self.manifests.len() == 1 && d.platform.is_none())
         })
     }
 }
@@ -138,10 +136,7 @@ impl From<RunConfig> for ImageConfig {
 impl From<&ImageConfig> for RunConfig {
     fn from(c: &ImageConfig) -> Self {
         let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
-        let ports = c
-            .exposed_ports
-            .iter()
-            .map(|p| (p.clone(), serde_json::json!({})));
+        let ports = c.exposed_ports.iter().map(|p| (p.clone(), serde_json::json!({})));
         Self {
             user: c.user.clone(),
             exposed_ports: (!c.exposed_ports.is_empty()).then(|| ports.collect()),

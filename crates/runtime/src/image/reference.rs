@@ -47,11 +47,7 @@ impl Reference {
             Some(_) => (DEFAULT_REGISTRY, name.to_owned()),
             None => (DEFAULT_REGISTRY, format!("library/{name}")),
         };
-        let registry = if registry == "index.docker.io" {
-            DEFAULT_REGISTRY
-        } else {
-            registry
-        };
+        let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
         let repository = match (registry, repository.contains('/')) {
             (DEFAULT_REGISTRY, false) => format!("library/{repository}"),
             _ => repository,
@@ -59,12 +55,9 @@ impl Reference {
         if name.is_empty() || repository.len() > 255 {
             return Err(invalid("invalid reference format"));
         }
-        if name.bytes().any(|b| b.is_ascii_uppercase())
-            && repository.bytes().any(|b| b.is_ascii_uppercase())
+        if name.bytes().any(|b| b.is_ascii_uppercase()) && repository.bytes().any(|b| b.is_ascii_uppercase())
         {
-            return Err(invalid(
-                "invalid reference format: repository name must be lowercase",
-            ));
+            return Err(invalid("invalid reference format: repository name must be lowercase"));
         }
         if !repository.split('/').all(is_component) || !registry.bytes().all(is_registry_byte) {
             return Err(invalid("invalid reference format"));
@@ -88,9 +81,7 @@ impl Reference {
 
     /// `name:tag`, when there is a tag.
     pub fn tagged(&self) -> Option<String> {
-        self.tag
-            .as_ref()
-            .map(|tag| format!("{}:{tag}", self.name()))
+        self.tag.as_ref().map(|tag| format!("{}:{tag}", self.name()))
     }
 
     /// `name@digest` for a manifest's digest.
@@ -100,19 +91,12 @@ impl Reference {
 
     /// What the registry's API takes: the digest when there is one.
     pub fn manifest(&self) -> &str {
-        self.digest
-            .as_deref()
-            .or(self.tag.as_deref())
-            .unwrap_or("latest")
+        self.digest.as_deref().or(self.tag.as_deref()).unwrap_or("latest")
     }
 
     /// Host and port of the registry's API.
     pub fn endpoint(&self) -> &str {
-        if self.registry == DEFAULT_REGISTRY {
-            "registry-1.docker.io"
-        } else {
-            &self.registry
-        }
+        if self.registry == DEFAULT_REGISTRY { "registry-1.docker.io" } else { &self.registry }
     }
 }
 
@@ -136,10 +120,7 @@ pub fn is_digest(text: &str) -> bool {
 
 /// 64 lower-case hex digits.
 pub fn is_hex_digest(hex: &str) -> bool {
-    hex.len() == 64
-        && hex
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -165,15 +146,9 @@ fn is_registry_byte(b: u8) -> bool {
 /// Lower-case words with single separators `.`, `_`, `__` or dashes between them.
 fn is_component(component: &str) -> bool {
     let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let ends =
-        component.bytes().next().is_some_and(word) && component.bytes().last().is_some_and(word);
-    let legal = component
-        .bytes()
-        .all(|b| word(b) || matches!(b, b'.' | b'_' | b'-'));
-    ends && legal
-        && !["..", "___", "._", "_.", ".-", "-.", "_-", "-_"]
-            .iter()
-            .any(|s| component.contains(s))
+    let ends = component.bytes().next().is_some_and(word) && component.bytes().last().is_some_and(word);
+    let legal = component.bytes().all(|b| word(b) || matches!(b, b'.' | b'_' | b'-'));
+    ends && legal && !["..", "___", "._", "_.", ".-", "-.", "_-", "-_"].iter().any(|s| component.contains(s))
 }
 
 #[cfg(test)]
@@ -197,14 +172,8 @@ mod tests {
         check("quay.io/a/b/c:v1", "quay.io/a/b/c:v1");
         check("127.0.0.1:5000/app:v1", "127.0.0.1:5000/app:v1");
         check("[::1]:5000/app:v1", "[::1]:5000/app:v1");
-        check(
-            &format!("nginx@{digest}"),
-            &format!("docker.io/library/nginx@{digest}"),
-        );
-        check(
-            &format!("nginx:1@{digest}"),
-            &format!("docker.io/library/nginx:1@{digest}"),
-        );
+        check(&format!("nginx@{digest}"), &format!("docker.io/library/nginx@{digest}"));
+        check(&format!("nginx:1@{digest}"), &format!("docker.io/library/nginx:1@{digest}"));
         check("gcr.io/a__b/c-d.e", "gcr.io/a__b/c-d.e:latest");
     }
 

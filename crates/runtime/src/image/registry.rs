@@ -63,10 +63,7 @@ struct Pull<'a> {
 impl Registries {
     /// Nothing is read or reached before the first pull.
     pub fn new(config: RegistryConfig) -> Self {
-        Self {
-            http: HttpClient::new(config),
-            turns: Mutex::default(),
-        }
+        Self { http: HttpClient::new(config), turns: Mutex::default() }
     }
 
     /// Pulls an image into the store.
@@ -78,14 +75,7 @@ impl Registries {
     ) -> Result<ImageStatus> {
         let reference = Reference::parse(reference)?;
         let session = Session::new(&self.http, &reference, auth);
-        Pull {
-            registries: self,
-            store,
-            reference: &reference,
-            session,
-        }
-        .run()
-        .await
+        Pull { registries: self, store, reference: &reference, session }.run().await
     }
 
     fn turn(&self, diff_id: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -105,8 +95,7 @@ impl Pull<'_> {
         let (digest, mut manifest) = self.manifest(self.reference.manifest()).await?;
         if !manifest.manifests.is_empty() {
             let here = manifest.for_this_machine().map(|d| d.digest.clone());
-            let here =
-                here.ok_or_else(|| self.error("no match for platform in manifest: not found"))?;
+            let here = here.ok_or_else(|| self.error("no match for platform in manifest: not found"))?;
             manifest = self.manifest(&here).await?.1;
         }
         let descriptor = manifest.config.as_ref();
@@ -115,28 +104,18 @@ impl Pull<'_> {
         let (id, document) = parse_config(&config)?;
         let diff_ids = &document.rootfs.diff_ids;
         if diff_ids.len() != manifest.layers.len() {
-            return Err(self.error(format!(
-                "image {id} states another number of layers than it has"
-            )));
+            return Err(self.error(format!("image {id} states another number of layers than it has")));
         }
         let this = &self;
         let each = diff_ids.iter().zip(&manifest.layers);
-        let fetches: Vec<_> = each
-            .map(|(diff_id, layer)| this.layer(diff_id, layer))
-            .collect();
-        futures::stream::iter(fetches)
-            .buffer_unordered(PARALLEL)
-            .try_collect::<()>()
-            .await?;
+        let fetches: Vec<_> = each.map(|(diff_id, layer)| this.layer(diff_id, layer)).collect();
+        futures::stream::iter(fetches).buffer_unordered(PARALLEL).try_collect::<()>().await?;
         let (store, reference) = (self.store.clone(), self.reference.clone());
         blocking(move || store.add_image(&config, Some(&reference), Some(&digest))).await
     }
 
     fn error(&self, message: impl ToString) -> RuntimeError {
-        RuntimeError::Pull {
-            reference: self.reference.to_string(),
-            message: message.to_string(),
-        }
+        RuntimeError::Pull { reference: self.reference.to_string(), message: message.to_string() }
     }
 
     /// A manifest by tag or digest, with its digest.
@@ -146,21 +125,14 @@ impl Pull<'_> {
         let stated = response.headers().get("docker-content-digest").cloned();
         let body = self.collect(response, MAX_DOCUMENT).await?;
         let digest = format!("sha256:{}", hex(&Sha256::digest(&body)));
-        let stated = stated
-            .as_ref()
-            .and_then(|d| d.to_str().ok())
-            .filter(|d| is_digest(d));
-        let wanted = if is_digest(which) {
-            Some(which)
-        } else {
-            stated
-        };
+        let stated = stated.as_ref().and_then(|d| d.to_str().ok()).filter(|d| is_digest(d));
+        let wanted = if is_digest(which) { Some(which) } else { stated };
         if wanted.is_some_and(|wanted| wanted != digest) {
             let wanted = wanted.unwrap_or_default();
             return Err(self.error(format!("the manifest has digest {digest}, not {wanted}")));
         }
-        let manifest = serde_json::from_slice(&body)
-            .map_err(|e| self.error(format!("manifest {digest}: {e}")))?;
+        let manifest =
+            serde_json::from_slice(&body).map_err(|e| self.error(format!("manifest {digest}: {e}")))?;
         Ok((digest, manifest))
     }
 
@@ -181,17 +153,12 @@ impl Pull<'_> {
         if !is_digest(&descriptor.digest) {
             return Err(self.error(format!("\"{}\" is no sha256 digest", descriptor.digest)));
         }
-        let path = format!(
-            "/v2/{}/blobs/{}",
-            self.reference.repository, descriptor.digest
-        );
+        let path = format!("/v2/{}/blobs/{}", self.reference.repository, descriptor.digest);
         self.session.get(&path, None).await
     }
 
     async fn collect(&self, response: Response, limit: u64) -> Result<Vec<u8>> {
-        http::collect(response, limit)
-            .await
-            .map_err(|e| self.error(e))
+        http::collect(response, limit).await.map_err(|e| self.error(e))
     }
 
     /// Fetches and unpacks a layer at the same time.
@@ -207,37 +174,22 @@ impl Pull<'_> {
         let response = self.blob(descriptor).await?;
         let (sender, receiver) = mpsc::channel(16);
         let (store, diff_id) = (self.store.clone(), diff_id.to_owned());
-        let unpacking = blocking(move || {
-            store.add_layer(
-                &diff_id,
-                Incoming {
-                    receiver,
-                    current: Bytes::new(),
-                },
-            )
-        });
+        let unpacking =
+            blocking(move || store.add_layer(&diff_id, Incoming { receiver, current: Bytes::new() }));
         let (layer, ()) = tokio::join!(unpacking, forward(response, descriptor, sender));
         layer.map(drop).map_err(|e| self.error(e))
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(e) => Err(RuntimeError::Conflict(format!(
-            "a background task failed: {e}"
-        ))),
+        Err(e) => Err(RuntimeError::Conflict(format!("a background task failed: {e}"))),
     }
 }
 
 /// Passes a body on, ending with an error unless it is what the descriptor says.
-async fn forward(
-    mut response: Response,
-    descriptor: &Descriptor,
-    to: mpsc::Sender<io::Result<Bytes>>,
-) {
+async fn forward(mut response: Response, descriptor: &Descriptor, to: mpsc::Sender<io::Result<Bytes>>) {
     let (mut hash, mut size) = (Sha256::new(), 0u64);
     let end = loop {
         let frame = match tokio::time::timeout(IDLE, response.frame()).await {
@@ -252,9 +204,7 @@ async fn forward(
         size += data.len() as u64;
         hash.update(&data);
         if size > descriptor.size {
-            break Err(io::Error::other(
-                "the registry sends more than it announced",
-            ));
+            break Err(io::Error::other("the registry sends more than it announced"));
         }
         // Once the archive has ended, nobody wants the rest.
         if to.send(Ok(data)).await.is_err() {
@@ -265,11 +215,7 @@ async fn forward(
     let end = end.and_then(|()| {
         let same = digest == descriptor.digest;
         let words = || format!("blob {} has digest {digest}", descriptor.digest);
-        if same {
-            Ok(())
-        } else {
-            Err(io::Error::other(words()))
-        }
+        if same { Ok(()) } else { Err(io::Error::other(words())) }
     });
     if let Err(e) = end {
         let _ = to.send(Err(e)).await;

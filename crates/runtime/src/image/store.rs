@@ -62,17 +62,12 @@ pub struct ImageStore {
 impl ImageStore {
     /// Opens (or makes) the store of a data directory.
     pub fn open(data_dir: &Path) -> Result<Self> {
-        let store = Self {
-            dir: data_dir.join("images"),
-            run_dir: data_dir.join("run"),
-        };
+        let store = Self { dir: data_dir.join("images"), run_dir: data_dir.join("run") };
         let layers = store.layers_dir();
         // Layers hold set-user-id programs: nobody else may reach them on the node.
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        builder
-            .create(&layers)
-            .map_err(RuntimeError::io("create", &layers))?;
+        builder.create(&layers).map_err(RuntimeError::io("create", &layers))?;
         Ok(store)
     }
 
@@ -84,9 +79,7 @@ impl ImageStore {
     /// All images.
     pub fn list(&self) -> Result<Vec<Image>> {
         match read_json(&self.dir.join("images.json")) {
-            Err(RuntimeError::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::NotFound =>
-            {
+            Err(RuntimeError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 Ok(Vec::new())
             }
             images => images,
@@ -96,9 +89,8 @@ impl ImageStore {
     /// The image that a reference, digest or id (in full or `sha256:`-less) names.
     pub fn find(&self, reference: &str) -> Result<Option<Image>> {
         let images = self.list()?;
-        let id = |i: &Image| {
-            i.status.id == reference || i.status.id.strip_prefix("sha256:") == Some(reference)
-        };
+        let id =
+            |i: &Image| i.status.id == reference || i.status.id.strip_prefix("sha256:") == Some(reference);
         if let Some(image) = images.iter().find(|i| id(i)) {
             return Ok(Some(image.clone()));
         }
@@ -112,9 +104,7 @@ impl ImageStore {
 
     /// A complete layer of that digest, if it is here.
     pub fn layer(&self, diff_id: &str) -> Result<Option<Layer>> {
-        let marker = self
-            .layers_dir()
-            .join(format!("{}.json", layer_name(diff_id)?));
+        let marker = self.layers_dir().join(format!("{}.json", layer_name(diff_id)?));
         if !marker.exists() {
             return Ok(None);
         }
@@ -132,9 +122,7 @@ impl ImageStore {
             return Ok(layer);
         }
         let name = layer_name(diff_id)?;
-        let temporary = self
-            .layers_dir()
-            .join(format!("tmp-{}", uuid::Uuid::new_v4().simple()));
+        let temporary = self.layers_dir().join(format!("tmp-{}", uuid::Uuid::new_v4().simple()));
         fs::create_dir(&temporary).map_err(RuntimeError::io("create", &temporary))?;
         let unpacked = unpack::unpack(content, &temporary).and_then(|unpacked| {
             if unpacked.diff_id == diff_id {
@@ -144,10 +132,7 @@ impl ImageStore {
             Err(RuntimeError::InvalidImage(words))
         });
         let unpacked = unpacked.inspect_err(|_| drop(fs::remove_dir_all(&temporary)))?;
-        let layer = Layer {
-            diff_id: unpacked.diff_id,
-            size: unpacked.size,
-        };
+        let layer = Layer { diff_id: unpacked.diff_id, size: unpacked.size };
         let _lock = self.lock()?;
         if self.layer(diff_id)?.is_some() {
             // Somebody else was faster.
@@ -193,10 +178,8 @@ impl ImageStore {
             for other in &mut images {
                 other.status.repo_tags.retain(|t| Some(t) != tag.as_ref());
             }
-            for (list, name) in [
-                (&mut image.status.repo_tags, tag),
-                (&mut image.status.repo_digests, digest),
-            ] {
+            for (list, name) in [(&mut image.status.repo_tags, tag), (&mut image.status.repo_digests, digest)]
+            {
                 if let Some(name) = name.filter(|n| !list.contains(n)) {
                     list.push(name);
                 }
@@ -215,9 +198,7 @@ impl ImageStore {
         let image = image.ok_or_else(|| RuntimeError::ImageNotFound(reference.to_owned()))?;
         let _lock = self.lock()?;
         let mut images = self.list()?;
-        let name = Reference::parse(reference)
-            .map(|r| names(&r))
-            .unwrap_or_default();
+        let name = Reference::parse(reference).map(|r| names(&r)).unwrap_or_default();
         for other in images.iter_mut().filter(|i| i.status.id == image.status.id) {
             let status = &mut other.status;
             if status.repo_tags.contains(&name) || status.repo_digests.contains(&name) {
@@ -246,10 +227,7 @@ impl ImageStore {
             }
         }
         let dir = self.layers_dir();
-        for entry in fs::read_dir(&dir)
-            .map_err(RuntimeError::io("read", &dir))?
-            .flatten()
-        {
+        for entry in fs::read_dir(&dir).map_err(RuntimeError::io("read", &dir))?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let layer = name.strip_suffix(".json");
             if let Some(layer) = layer.filter(|l| !used.contains(*l)) {
@@ -268,8 +246,7 @@ impl ImageStore {
     fn lock(&self) -> Result<Flock<File>> {
         let path = self.dir.join("lock");
         let file = File::create(&path).map_err(RuntimeError::io("create", &path))?;
-        Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, e)| RuntimeError::io("lock", &path)(e.into()))
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| RuntimeError::io("lock", &path)(e.into()))
     }
 }
 
@@ -280,14 +257,10 @@ pub fn parse_config(config: &[u8]) -> Result<(String, ImageDocument)> {
     let document: ImageDocument = serde_json::from_slice(config)
         .map_err(|e| RuntimeError::InvalidImage(format!("config {id}: {e}")))?;
     if document.rootfs.diff_ids.is_empty() {
-        return Err(RuntimeError::InvalidImage(format!(
-            "config {id} names no layers"
-        )));
+        return Err(RuntimeError::InvalidImage(format!("config {id} names no layers")));
     }
     if !document.rootfs.diff_ids.iter().all(|d| is_digest(d)) {
-        return Err(RuntimeError::InvalidImage(format!(
-            "config {id} has a malformed diff_id"
-        )));
+        return Err(RuntimeError::InvalidImage(format!("config {id} has a malformed diff_id")));
     }
     Ok((id, document))
 }
@@ -302,9 +275,7 @@ fn names(reference: &Reference) -> String {
 
 fn layer_name(diff_id: &str) -> Result<String> {
     if !is_digest(diff_id) {
-        return Err(RuntimeError::InvalidImage(format!(
-            "\"{diff_id}\" is no sha256 digest"
-        )));
+        return Err(RuntimeError::InvalidImage(format!("\"{diff_id}\" is no sha256 digest")));
     }
     Ok(diff_id["sha256:".len()..][..NAME_DIGITS].to_owned())
 }

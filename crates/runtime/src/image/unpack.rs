@@ -14,8 +14,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstatat, makedev, mkdirat,
-    mknodat, utimensat,
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstatat, makedev, mkdirat, mknodat,
+    utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
@@ -43,27 +43,14 @@ pub struct Unpacked {
 /// is empty.
 pub fn unpack(layer: impl Read + Send, dir: &Path) -> Result<Unpacked> {
     let plain = decompress(layer).map_err(|e| RuntimeError::InvalidImage(format!("layer: {e}")))?;
-    let mut reader = Hashing {
-        inner: plain,
-        hash: Sha256::new(),
-    };
+    let mut reader = Hashing { inner: plain, hash: Sha256::new() };
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root =
-        open(dir, flags, Mode::empty()).map_err(|e| RuntimeError::io("open", dir)(e.into()))?;
-    let mut unpacker = Unpacker {
-        root,
-        cache: None,
-        times: Vec::new(),
-        size: 0,
-    };
+    let root = open(dir, flags, Mode::empty()).map_err(|e| RuntimeError::io("open", dir)(e.into()))?;
+    let mut unpacker = Unpacker { root, cache: None, times: Vec::new(), size: 0 };
     unpacker.archive(&mut reader)?;
     // What follows the end of the archive counts for the digest too.
-    io::copy(&mut reader, &mut io::sink())
-        .map_err(|e| RuntimeError::InvalidImage(format!("layer: {e}")))?;
-    Ok(Unpacked {
-        diff_id: format!("sha256:{}", hex(&reader.hash.finalize())),
-        size: unpacker.size,
-    })
+    io::copy(&mut reader, &mut io::sink()).map_err(|e| RuntimeError::InvalidImage(format!("layer: {e}")))?;
+    Ok(Unpacked { diff_id: format!("sha256:{}", hex(&reader.hash.finalize())), size: unpacker.size })
 }
 
 /// Lower-case hex digits.
@@ -117,9 +104,7 @@ impl Unpacker {
             let mut entry = entry.map_err(bad)?;
             count += 1;
             if count > MAX_ENTRIES {
-                return Err(RuntimeError::InvalidImage(format!(
-                    "more than {MAX_ENTRIES} files in a layer"
-                )));
+                return Err(RuntimeError::InvalidImage(format!("more than {MAX_ENTRIES} files in a layer")));
             }
             let path = clean(&String::from_utf8_lossy(&entry.path_bytes()))?;
             self.entry(&mut entry, &path)
@@ -168,13 +153,7 @@ impl Unpacker {
                 let target = entry.link_name_bytes().unwrap_or_default();
                 let target = clean(&String::from_utf8_lossy(&target)).map_err(io::Error::other)?;
                 let (from, from_name) = self.place(&target)?;
-                linkat(
-                    &from,
-                    from_name.as_str(),
-                    &parent,
-                    name.as_str(),
-                    LinkatFlags::empty(),
-                )?;
+                linkat(&from, from_name.as_str(), &parent, name.as_str(), LinkatFlags::empty())?;
                 return Ok(());
             }
             EntryType::Char | EntryType::Block => {
@@ -183,11 +162,7 @@ impl Unpacker {
                     header.device_major()?.unwrap_or(0).into(),
                     header.device_minor()?.unwrap_or(0).into(),
                 );
-                let kind = if kind == EntryType::Char {
-                    SFlag::S_IFCHR
-                } else {
-                    SFlag::S_IFBLK
-                };
+                let kind = if kind == EntryType::Char { SFlag::S_IFCHR } else { SFlag::S_IFBLK };
                 mknodat(&parent, name.as_str(), kind, mode, device)?;
             }
             EntryType::Fifo => mknodat(&parent, name.as_str(), SFlag::S_IFIFO, mode, 0)?,
@@ -197,16 +172,13 @@ impl Unpacker {
     }
 
     fn file(&mut self, entry: &mut impl Read, parent: &OwnedFd, name: &str) -> io::Result<()> {
-        let flags =
-            OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(parent, name, flags, Mode::from_bits_truncate(0o600))?;
         let mut file = File::from(fd);
         let room = MAX_BYTES.saturating_sub(self.size);
         let written = io::copy(&mut entry.take(room + 1), &mut file)?;
         if written > room {
-            return Err(io::Error::other(format!(
-                "the layer is larger than {MAX_BYTES} bytes"
-            )));
+            return Err(io::Error::other(format!("the layer is larger than {MAX_BYTES} bytes")));
         }
         self.size += written;
         file.flush()
@@ -224,13 +196,7 @@ impl Unpacker {
     ) -> io::Result<()> {
         let owner = Uid::from_raw(entry.header().uid()? as u32);
         let group = Gid::from_raw(entry.header().gid()? as u32);
-        fchownat(
-            parent,
-            name,
-            Some(owner),
-            Some(group),
-            AtFlags::AT_SYMLINK_NOFOLLOW,
-        )?;
+        fchownat(parent, name, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)?;
         if kind != EntryType::Symlink {
             // The name was made by us a moment ago and is no link.
             fchmodat(parent, name, mode, FchmodatFlags::FollowSymlink)?;
@@ -276,24 +242,14 @@ impl Unpacker {
             Err(Errno::ENOENT) => self.make_directories(parent)?,
             found => found?,
         };
-        self.cache = Some((
-            parent.to_owned(),
-            fd.try_clone().map_err(|_| Errno::EMFILE)?,
-        ));
+        self.cache = Some((parent.to_owned(), fd.try_clone().map_err(|_| Errno::EMFILE)?));
         Ok((fd, name))
     }
 
     fn directory(&self, path: &str) -> nix::Result<OwnedFd> {
-        let path =
-            CString::new(if path.is_empty() { "." } else { path }).map_err(|_| Errno::EINVAL)?;
+        let path = CString::new(if path.is_empty() { "." } else { path }).map_err(|_| Errno::EINVAL)?;
         let resolve = sys::RESOLVE_IN_ROOT | sys::RESOLVE_NO_MAGICLINKS;
-        sys::openat2(
-            Some(self.root.as_fd()),
-            &path,
-            libc::O_PATH | libc::O_DIRECTORY,
-            0,
-            resolve,
-        )
+        sys::openat2(Some(self.root.as_fd()), &path, libc::O_PATH | libc::O_DIRECTORY, 0, resolve)
     }
 
     fn make_directories(&self, path: &str) -> nix::Result<OwnedFd> {
@@ -364,14 +320,9 @@ fn set_time(parent: &OwnedFd, name: &str, seconds: i64) -> nix::Result<()> {
 
 /// A relative path without empty parts and dots.
 fn clean(path: &str) -> Result<String> {
-    let parts: Vec<&str> = path
-        .split('/')
-        .filter(|p| !p.is_empty() && *p != ".")
-        .collect();
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
     if parts.contains(&"..") || path.contains('\0') {
-        return Err(RuntimeError::InvalidImage(format!(
-            "layer: \"{path}\" leads outside"
-        )));
+        return Err(RuntimeError::InvalidImage(format!("layer: \"{path}\" leads outside")));
     }
     Ok(parts.join("/"))
 }

@@ -81,8 +81,7 @@ impl Connection {
         if self.output.len() >= MAX_QUEUE {
             return Err(Closed);
         }
-        self.output
-            .push_back((protocol::encode(message), descriptors));
+        self.output.push_back((protocol::encode(message), descriptors));
         self.flush()
     }
 

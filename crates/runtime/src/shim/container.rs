@@ -77,28 +77,17 @@ impl Container {
             .step(|| format!("open log {}", launch.log_path.display()))?;
         let (ours, theirs) = channel()?;
         let mut pipes = Pipes::default();
-        let stdio = if config.process.terminal {
-            Stdio::Terminal(0, 0)
-        } else {
-            pipes.open(launch.stdin)?
-        };
+        let stdio = if config.process.terminal { Stdio::Terminal(0, 0) } else { pipes.open(launch.stdin)? };
         let own_pid_namespace = config.linux.namespaces.iter().any(|n| n.kind == "pid");
         let mut flags = libc::CLONE_NEWNS;
         if own_pid_namespace {
             flags |= libc::CLONE_NEWPID;
         }
         let group = open_group(&launch.cgroup)?;
-        match sys::clone3(flags, group.as_ref().map(|g| g.as_fd()))
-            .step(|| "make a process".to_owned())?
-        {
+        match sys::clone3(flags, group.as_ref().map(|g| g.as_fd())).step(|| "make a process".to_owned())? {
             Cloned::Child => {
                 let process = &config.process;
-                let child = Child {
-                    config: &config,
-                    launch: &launch,
-                    process,
-                    channel: &theirs,
-                };
+                let child = Child { config: &config, launch: &launch, process, channel: &theirs };
                 child.run_first(bundle, pod.shm, stdio)
             }
             Cloned::Parent(pid, pidfd) => {
@@ -147,12 +136,7 @@ impl Container {
         }
         let cloned = sys::clone3(0, group.as_ref().map(|g| g.as_fd()));
         if let Ok(Cloned::Child) = cloned {
-            let child = Child {
-                config: &config,
-                launch: &launch,
-                process: &process,
-                channel: &theirs,
-            };
+            let child = Child { config: &config, launch: &launch, process: &process, channel: &theirs };
             child.run_further(self.pidfd.as_fd(), stdio)
         }
         if self.own_pid_namespace {
@@ -252,9 +236,7 @@ impl Container {
         }
         let oom = self.cgroup.oom_events.as_ref().is_some_and(|path| {
             let mut text = String::new();
-            fs::File::open(path)
-                .and_then(|mut f| f.read_to_string(&mut text))
-                .is_ok()
+            fs::File::open(path).and_then(|mut f| f.read_to_string(&mut text)).is_ok()
                 && cgroup::plan::oom_kills(&text) > 0
         });
         let reason = match exit_code {
@@ -310,17 +292,14 @@ fn send_to(attached: &mut Vec<Attached>, stream: usize, bytes: &[u8]) {
 }
 
 fn open_group(groups: &CgroupJoin) -> Result<Option<fs::File>, Failure> {
-    let open = |dir: &PathBuf| {
-        fs::File::open(dir).step(|| format!("open control group {}", dir.display()))
-    };
+    let open = |dir: &PathBuf| fs::File::open(dir).step(|| format!("open control group {}", dir.display()));
     groups.v2.as_ref().map(open).transpose()
 }
 
 /// A pair of sockets on which each message arrives whole.
 fn channel() -> Result<(OwnedFd, OwnedFd), Failure> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
-        .step(|| "make a channel".to_owned())
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).step(|| "make a channel".to_owned())
 }
 
 /// The shim's ends of a container's streams.

@@ -26,17 +26,13 @@ pub trait Step<T> {
 
 impl<T> Step<T> for nix::Result<T> {
     fn step(self, step: impl FnOnce() -> String) -> Result<T, Failure> {
-        self.map_err(|errno| Failure::System {
-            step: step(),
-            errno,
-        })
+        self.map_err(|errno| Failure::System { step: step(), errno })
     }
 }
 
 impl<T> Step<T> for std::io::Result<T> {
     fn step(self, step: impl FnOnce() -> String) -> Result<T, Failure> {
-        self.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))
-            .step(step)
+        self.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))).step(step)
     }
 }
 

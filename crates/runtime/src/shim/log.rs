@@ -38,26 +38,13 @@ impl LogWriter {
         let file = open(path)?;
         let size = file.metadata()?.len();
         let path = path.to_path_buf();
-        Ok(Self {
-            path,
-            file,
-            size,
-            max_bytes,
-            max_files,
-            carry: Default::default(),
-        })
+        Ok(Self { path, file, size, max_bytes, max_files, carry: Default::default() })
     }
 
     /// Takes output of stream 0 or 1; what is not yet a whole line waits.
     pub fn write(&mut self, stream: usize, bytes: &[u8], now: Timestamp) {
         let mut entries = Vec::new();
-        format(
-            &mut self.carry[stream],
-            bytes,
-            STREAMS[stream],
-            now,
-            &mut entries,
-        );
+        format(&mut self.carry[stream], bytes, STREAMS[stream], now, &mut entries);
         self.append(&entries);
     }
 
@@ -75,8 +62,7 @@ impl LogWriter {
         if entries.is_empty() {
             return;
         }
-        if self.size > 0 && self.size + entries.len() as u64 > self.max_bytes && self.max_bytes > 0
-        {
+        if self.size > 0 && self.size + entries.len() as u64 > self.max_bytes && self.max_bytes > 0 {
             self.rotate();
         }
         if self.file.write_all(entries).is_ok() {
@@ -108,11 +94,7 @@ impl LogWriter {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
 /// Turns output into entries: whole lines and full pieces go to `out`, the rest to `carry`.
@@ -156,9 +138,7 @@ mod tests {
         for chunk in chunks {
             format(&mut carry, chunk, "stdout", Timestamp::UNIX_EPOCH, &mut out);
         }
-        let text = String::from_utf8(out)
-            .unwrap()
-            .replace("1970-01-01T00:00:00.000000000Z ", "");
+        let text = String::from_utf8(out).unwrap().replace("1970-01-01T00:00:00.000000000Z ", "");
         assert_eq!(text, expect, "{chunks:?}");
     }
 
@@ -177,10 +157,7 @@ mod tests {
         let full = "x".repeat(MAX_LINE);
         check(&[&long, b"\n"], &format!("stdout P {full}\nstdout F xxx\n"));
         check(&[&long[..MAX_LINE], b"\n"], &format!("stdout F {full}\n"));
-        check(
-            &[&long[..10], &long, b"\n"],
-            &format!("stdout P {full}\nstdout F {}\n", "x".repeat(13)),
-        );
+        check(&[&long[..10], &long, b"\n"], &format!("stdout P {full}\nstdout F {}\n", "x".repeat(13)));
     }
 
     #[test]
@@ -189,11 +166,7 @@ mod tests {
         let path = dir.path().join("deep/0.log");
         let mut log = LogWriter::open(&path, 100, 3).unwrap();
         for n in 0..20 {
-            log.write(
-                0,
-                format!("line {n} ..........\n").as_bytes(),
-                Timestamp::UNIX_EPOCH,
-            );
+            log.write(0, format!("line {n} ..........\n").as_bytes(), Timestamp::UNIX_EPOCH);
         }
         let mut names: Vec<String> = fs::read_dir(path.parent().unwrap())
             .unwrap()

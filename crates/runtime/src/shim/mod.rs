@@ -63,34 +63,22 @@ fn set_up(dir: &Path) -> Result<server::Server, Failure> {
     let config: ShimConfig = bundle::read_json(Path::new(SHIM_CONFIG))?;
     detach(&config)?;
     let signals = watch_children()?;
-    let pid_namespace: OwnedFd = File::open("/proc/self/ns/pid")
-        .step(|| "open the process namespace".to_owned())?
-        .into();
+    let pid_namespace: OwnedFd =
+        File::open("/proc/self/ns/pid").step(|| "open the process namespace".to_owned())?.into();
     make_namespaces(&config)?;
     let shm = make_shm(dir, config.shm_size)?;
     let listener = listen()?;
     if config.shared_pid {
         hold_process_namespace()?;
     }
-    Ok(server::Server::new(
-        dir.to_path_buf(),
-        shm,
-        pid_namespace,
-        signals,
-        listener,
-        first_client,
-    ))
+    Ok(server::Server::new(dir.to_path_buf(), shm, pid_namespace, signals, listener, first_client))
 }
 
 /// The first client comes as standard input, which becomes `/dev/null`.
 fn take_standard_input() -> Result<Option<OwnedFd>, Failure> {
-    let client =
-        sys::inherited_fd(0).filter(|fd| socket::getsockopt(fd, socket::sockopt::SockType).is_ok());
-    let null = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .step(|| "open /dev/null".to_owned())?;
+    let client = sys::inherited_fd(0).filter(|fd| socket::getsockopt(fd, socket::sockopt::SockType).is_ok());
+    let null =
+        File::options().read(true).write(true).open("/dev/null").step(|| "open /dev/null".to_owned())?;
     for number in [0, 1] {
         sys::dup_onto(null.as_fd(), number).step(|| "let go of streams".to_owned())?;
     }
@@ -108,11 +96,7 @@ fn detach(config: &ShimConfig) -> Result<(), Failure> {
     let _ = fs::write("/proc/self/oom_score_adj", "-998");
     for dir in &config.cgroups {
         let tasks = dir.join("tasks");
-        let file = if tasks.exists() {
-            tasks
-        } else {
-            dir.join("cgroup.procs")
-        };
+        let file = if tasks.exists() { tasks } else { dir.join("cgroup.procs") };
         fs::write(&file, "0").step(|| format!("enter {}", dir.display()))?;
     }
     Ok(())
@@ -167,11 +151,7 @@ fn make_namespaces(config: &ShimConfig) -> Result<(), Failure> {
 /// `/proc/sys` shows the writer's own namespaces.
 fn set_sysctl(name: &str, value: &str) -> std::io::Result<()> {
     // Either separator is allowed; with slashes, dots belong to the name.
-    let path = if name.contains('/') {
-        name.to_owned()
-    } else {
-        name.replace('.', "/")
-    };
+    let path = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
     if path.split('/').any(|part| part == ".." || part.is_empty()) {
         return Err(std::io::Error::from_raw_os_error(libc::EINVAL));
     }

@@ -126,30 +126,17 @@ impl Child<'_> {
     }
 
     /// A terminal from the container's own devpts, whose master goes to the shim.
-    fn open_terminal(
-        &self,
-        width: u16,
-        height: u16,
-        console: bool,
-    ) -> Result<[OwnedFd; 3], Failure> {
+    fn open_terminal(&self, width: u16, height: u16, console: bool) -> Result<[OwnedFd; 3], Failure> {
         let step = || "make a terminal".to_owned();
         let flags = libc::O_RDWR | libc::O_NOCTTY;
         let no_links = sys::RESOLVE_NO_MAGICLINKS | sys::RESOLVE_IN_ROOT;
-        let root = nix::fcntl::open(
-            "/",
-            nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .step(step)?;
-        let master =
-            sys::openat2(Some(root.as_fd()), c"/dev/pts/ptmx", flags, 0, no_links).step(step)?;
-        let kind = nix::sys::statfs::fstatfs(&master)
-            .step(step)?
-            .filesystem_type();
+        let root =
+            nix::fcntl::open("/", nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC, Mode::empty())
+                .step(step)?;
+        let master = sys::openat2(Some(root.as_fd()), c"/dev/pts/ptmx", flags, 0, no_links).step(step)?;
+        let kind = nix::sys::statfs::fstatfs(&master).step(step)?.filesystem_type();
         if kind != DEVPTS {
-            return Err(Failure::Other(
-                "/dev/pts in the container is no devpts".to_owned(),
-            ));
+            return Err(Failure::Other("/dev/pts in the container is no devpts".to_owned()));
         }
         let slave = sys::terminal_peer(master.as_fd()).step(step)?;
         if (width, height) != (0, 0) {
@@ -188,11 +175,7 @@ impl Child<'_> {
                 sys::prctl(libc::PR_CAPBSET_DROP, number.into()).step(step)?;
             }
         }
-        let groups: Vec<Gid> = user
-            .additional_gids
-            .iter()
-            .map(|g| Gid::from_raw(*g))
-            .collect();
+        let groups: Vec<Gid> = user.additional_gids.iter().map(|g| Gid::from_raw(*g)).collect();
         setgroups(&groups).step(|| "set groups".to_owned())?;
         let gid = Gid::from_raw(user.gid);
         setresgid(gid, gid, gid).step(|| format!("set group {gid}"))?;
@@ -210,8 +193,7 @@ impl Child<'_> {
         }
         sys::set_capabilities(granted, granted, 0).step(step)?;
         // A user that may not enter the directory must not have been given it as root.
-        nix::unistd::chdir(process.cwd.as_str())
-            .step(|| format!("chdir to cwd (\"{}\")", process.cwd))?;
+        nix::unistd::chdir(process.cwd.as_str()).step(|| format!("chdir to cwd (\"{}\")", process.cwd))?;
         Ok(())
     }
 }
@@ -239,9 +221,7 @@ fn enter_cwd(cwd: &str, make: bool) -> Result<(), Failure> {
         other => other.step(step)?,
     }
     if !getcwd().step(step)?.starts_with("/") {
-        return Err(Failure::Other(format!(
-            "cwd (\"{cwd}\") is outside of the container"
-        )));
+        return Err(Failure::Other(format!("cwd (\"{cwd}\") is outside of the container")));
     }
     Ok(())
 }
@@ -257,9 +237,7 @@ fn execute(process: &Process) -> Result<Infallible, Failure> {
     };
     let (args, env) = (c_strings(&process.args)?, c_strings(&process.env)?);
     if program.contains('/') {
-        let path = CString::new(program)
-            .map_err(|_| Errno::EINVAL)
-            .step(|| "exec".to_owned())?;
+        let path = CString::new(program).map_err(|_| Errno::EINVAL).step(|| "exec".to_owned())?;
         let errno = match execve(&path, &args, &env) {
             Ok(never) => match never {},
             Err(errno) => errno,
@@ -269,17 +247,9 @@ fn execute(process: &Process) -> Result<Infallible, Failure> {
                 "exec: \"{program}\": stat {program}: no such file or directory"
             )));
         }
-        return Err(Failure::Other(format!(
-            "exec: \"{program}\": {}",
-            errno.desc().to_lowercase()
-        )));
+        return Err(Failure::Other(format!("exec: \"{program}\": {}", errno.desc().to_lowercase())));
     }
-    let path = process
-        .env
-        .iter()
-        .rev()
-        .find_map(|e| e.strip_prefix("PATH="))
-        .unwrap_or_default();
+    let path = process.env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or_default();
     let mut denied = None;
     for dir in path.split(':').filter(|_| !program.is_empty()) {
         let dir = if dir.is_empty() { "." } else { dir };

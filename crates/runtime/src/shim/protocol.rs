@@ -224,11 +224,7 @@ pub fn decode<T: DeserializeOwned>(buffer: &mut Vec<u8>) -> Result<Option<T>, St
 
 /// The highest version that both sides speak.
 pub fn negotiate(theirs: &[u32]) -> Option<u32> {
-    VERSIONS
-        .iter()
-        .copied()
-        .filter(|v| theirs.contains(v))
-        .max()
+    VERSIONS.iter().copied().filter(|v| theirs.contains(v)).max()
 }
 
 #[cfg(test)]
@@ -237,18 +233,8 @@ mod tests {
 
     #[test]
     fn frames_survive_any_cut() {
-        let first = Request {
-            id: 1,
-            op: Op::Hello {
-                versions: vec![1, 2],
-            },
-        };
-        let second = Request {
-            id: 2,
-            op: Op::Start {
-                container: "c".into(),
-            },
-        };
+        let first = Request { id: 1, op: Op::Hello { versions: vec![1, 2] } };
+        let second = Request { id: 2, op: Op::Start { container: "c".into() } };
         let mut bytes = encode(&first);
         bytes.extend(encode(&second));
         for cut in 0..bytes.len() {
@@ -281,12 +267,7 @@ mod tests {
 
     #[test]
     fn versions() {
-        for (theirs, expect) in [
-            (&[1][..], Some(1)),
-            (&[1, 2], Some(1)),
-            (&[2, 3], None),
-            (&[], None),
-        ] {
+        for (theirs, expect) in [(&[1][..], Some(1)), (&[1, 2], Some(1)), (&[2, 3], None), (&[], None)] {
             assert_eq!(negotiate(theirs), expect);
         }
     }

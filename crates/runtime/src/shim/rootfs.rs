@@ -30,19 +30,11 @@ type Done<T = ()> = Result<T, Failure>;
 
 /// Builds the tree at `bundle/rootfs` and answers its root. `shm` is the pod's `/dev/shm`.
 pub fn build(config: &Config, launch: &Launch, bundle: &Path, shm: &OwnedFd) -> Done<OwnedFd> {
-    let sources = config
-        .mounts
-        .iter()
-        .map(open_source)
-        .collect::<Done<Vec<_>>>()?;
+    let sources = config.mounts.iter().map(open_source).collect::<Done<Vec<_>>>()?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .step(|| "make mounts private".to_owned())?;
-    let root = mount_overlay(
-        &launch.rootfs,
-        &bundle.join(&config.root.path),
-        launch.privileged,
-    )?;
+    let root = mount_overlay(&launch.rootfs, &bundle.join(&config.root.path), launch.privileged)?;
     for (mount, source) in config.mounts.iter().zip(sources) {
         attach(&root, mount, source, launch, shm)
             .map_err(|e| Failure::Other(format!("mount {}: {e}", mount.destination)))?;
@@ -64,9 +56,7 @@ fn open_source(mount: &OciMount) -> Done<Option<OwnedFd>> {
         ("carrack-subpath", Some(sub_path)) => {
             let place = open_sub_path(&mount.source, sub_path)?;
             let step = || format!("mount {}: open subPath \"{sub_path}\"", mount.destination);
-            sys::open_tree(Some(place.as_fd()), "", recursive)
-                .step(step)
-                .map(Some)
+            sys::open_tree(Some(place.as_fd()), "", recursive).step(step).map(Some)
         }
         _ => Ok(None),
     }
@@ -123,22 +113,10 @@ fn mount_overlay(overlay: &Overlay, target: &Path, privileged: bool) -> Done<Own
         upper.as_raw_fd(),
         work.as_raw_fd()
     );
-    let flags = if privileged {
-        MsFlags::empty()
-    } else {
-        MsFlags::MS_NODEV
-    };
+    let flags = if privileged { MsFlags::empty() } else { MsFlags::MS_NODEV };
     // volatile: the writable layer never outlives a crash of the node, so nothing in it
     // needs syncing, least of all when it is unmounted.
-    let try_mount = |options: &str| {
-        mount(
-            Some("overlay"),
-            target,
-            Some("overlay"),
-            flags,
-            Some(options),
-        )
-    };
+    let try_mount = |options: &str| mount(Some("overlay"), target, Some("overlay"), flags, Some(options));
     match try_mount(&format!("{options},volatile")) {
         Err(Errno::EINVAL) => try_mount(&options),
         done => done,
@@ -147,13 +125,7 @@ fn mount_overlay(overlay: &Overlay, target: &Path, privileged: bool) -> Done<Own
     open_dir(target)
 }
 
-fn attach(
-    root: &OwnedFd,
-    mount: &OciMount,
-    source: Option<OwnedFd>,
-    launch: &Launch,
-    shm: &OwnedFd,
-) -> Done {
+fn attach(root: &OwnedFd, mount: &OciMount, source: Option<OwnedFd>, launch: &Launch, shm: &OwnedFd) -> Done {
     let to = mount.destination.as_str();
     let tree = match (mount.kind.as_str(), source) {
         (_, Some(tree)) => {
@@ -181,10 +153,7 @@ fn new_file_system(kind: &str, options: &[String]) -> Done<OwnedFd> {
         .filter(|o| attribute(o).is_none() && !matches!(o.as_str(), "rw" | "dev"))
         .map(|o| o.split_once('=').unwrap_or((o, "")))
         .collect();
-    let attributes = options
-        .iter()
-        .filter_map(|o| attribute(o))
-        .fold(0, |a, b| a | b);
+    let attributes = options.iter().filter_map(|o| attribute(o)).fold(0, |a, b| a | b);
     sys::new_mount(kind, &settings, attributes).step(|| format!("make a {kind}"))
 }
 
@@ -200,21 +169,14 @@ fn attribute(option: &str) -> Option<u64> {
 
 /// Attributes and propagation of a detached bind mount, for all mounts in it.
 fn set_attributes(tree: &OwnedFd, options: &[String]) -> Done {
-    let set = options
-        .iter()
-        .filter_map(|o| attribute(o))
-        .fold(0, |a, b| a | b);
+    let set = options.iter().filter_map(|o| attribute(o)).fold(0, |a, b| a | b);
     let propagation = options.iter().find_map(|o| match o.as_str() {
         "rprivate" => Some(libc::MS_PRIVATE),
         "rslave" => Some(libc::MS_SLAVE),
         "rshared" => Some(libc::MS_SHARED),
         _ => None,
     });
-    let attr = MountAttr {
-        set,
-        propagation: propagation.unwrap_or(0),
-        ..MountAttr::default()
-    };
+    let attr = MountAttr { set, propagation: propagation.unwrap_or(0), ..MountAttr::default() };
     sys::mount_setattr(tree.as_fd(), true, attr).step(|| "set mount attributes".to_owned())
 }
 
@@ -226,12 +188,7 @@ fn attach_cgroups(root: &OwnedFd, mount: &OciMount, launch: &Launch) -> Done {
         let tree = new_file_system("cgroup2", &mount.options)?;
         return sys::move_mount(tree.as_fd(), place.as_fd()).step(|| "attach".to_owned());
     }
-    let settings = [
-        "mode=755".to_owned(),
-        "nodev".into(),
-        "nosuid".into(),
-        "noexec".into(),
-    ];
+    let settings = ["mode=755".to_owned(), "nodev".into(), "nosuid".into(), "noexec".into()];
     let tree = new_file_system("tmpfs", &settings)?;
     sys::move_mount(tree.as_fd(), place.as_fd()).step(|| "attach".to_owned())?;
     for (controller, dir) in &launch.cgroup.v1 {
@@ -266,9 +223,7 @@ fn fill_dev(root: &OwnedFd, privileged: bool) -> Done {
             continue;
         };
         if SFlag::from_bits_truncate(mode_of(&node)?) & SFlag::S_IFMT != SFlag::S_IFCHR {
-            return Err(Failure::Other(format!(
-                "/dev/{name} of the node is no device"
-            )));
+            return Err(Failure::Other(format!("/dev/{name} of the node is no device")));
         }
         let place = ensure(root, &format!("/dev/{name}"), false)?;
         sys::move_mount(node.as_fd(), place.as_fd()).step(|| format!("attach /dev/{name}"))?;
@@ -292,8 +247,7 @@ fn copy_devices(dev: &OwnedFd, from: &Path) -> Done {
                 continue;
             }
             let mode = Mode::from_bits_truncate(0o755);
-            mkdirat(dev, name.as_os_str(), mode)
-                .step(|| format!("create {}", entry.path().display()))?;
+            mkdirat(dev, name.as_os_str(), mode).step(|| format!("create {}", entry.path().display()))?;
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
             let below = nix::fcntl::openat(dev, name.as_os_str(), flags, Mode::empty())
                 .step(|| format!("open {}", entry.path().display()))?;
@@ -340,7 +294,7 @@ fn protect(root: &OwnedFd, config: &Config) -> Done {
             Err(e) => return Err(e).step(|| format!("open {path}")),
         };
         let mask = if is_dir(&place)? {
-            new_file_system("tmpfs", &["ro".to_owned(), "nr_inodes=1".to_owned()])?
+            new_file_system("tmpfs", &["ro", "nosuid", "nodev", "noexec", "nr_inodes=1"].map(str::to_owned))?
         } else {
             null_device()?
         };
@@ -355,17 +309,13 @@ fn null_device() -> Done<OwnedFd> {
     let info = fstat(&tree).step(|| "look at /dev/null".to_owned())?;
     let character = SFlag::from_bits_truncate(info.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
     if !character || info.st_rdev != nix::sys::stat::makedev(1, 3) {
-        return Err(Failure::Other(
-            "/dev/null of the node is not the null device".to_owned(),
-        ));
+        return Err(Failure::Other("/dev/null of the node is not the null device".to_owned()));
     }
     Ok(tree)
 }
 
 fn mode_of(fd: &OwnedFd) -> Done<libc::mode_t> {
-    fstat(fd)
-        .map(|info| info.st_mode)
-        .step(|| "look at a mount".to_owned())
+    fstat(fd).map(|info| info.st_mode).step(|| "look at a mount".to_owned())
 }
 
 fn is_dir(fd: &OwnedFd) -> Done<bool> {
@@ -412,18 +362,13 @@ pub fn enter(root: BorrowedFd<'_>, read_only: bool) -> Done {
     nix::unistd::fchdir(root).step(|| "enter the root".to_owned())?;
     nix::unistd::pivot_root(".", ".").step(|| "pivot to the root".to_owned())?;
     // The old root is on top of the new one now, and goes.
-    nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)
-        .step(|| "leave the node's root".to_owned())?;
+    nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH).step(|| "leave the node's root".to_owned())?;
     nix::unistd::chdir("/").step(|| "enter the root".to_owned())?;
     if read_only {
         let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = open("/", directory, Mode::empty()).step(|| "open the root".to_owned())?;
-        let attr = MountAttr {
-            set: sys::MOUNT_ATTR_RDONLY,
-            ..MountAttr::default()
-        };
-        sys::mount_setattr(root.as_fd(), false, attr)
-            .step(|| "make the root read-only".to_owned())?;
+        let attr = MountAttr { set: sys::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+        sys::mount_setattr(root.as_fd(), false, attr).step(|| "make the root read-only".to_owned())?;
     }
     Ok(())
 }

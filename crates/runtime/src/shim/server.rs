@@ -146,24 +146,15 @@ impl Server {
         for (id, connection) in &self.connections {
             let mut flags = read;
             flags.set(PollFlags::POLLOUT, connection.is_waiting());
-            set.push((
-                Token::Connection(*id),
-                PollFd::new(connection.socket.as_fd(), flags),
-            ));
+            set.push((Token::Connection(*id), PollFd::new(connection.socket.as_fd(), flags)));
         }
         for child in &self.launching {
-            set.push((
-                Token::Channel(child.pid),
-                PollFd::new(child.channel.as_fd(), read),
-            ));
+            set.push((Token::Channel(child.pid), PollFd::new(child.channel.as_fd(), read)));
         }
         for (id, container) in &self.containers {
             for (stream, fd) in container.output.iter().enumerate() {
                 if let Some(fd) = fd {
-                    set.push((
-                        Token::Output(id.clone(), stream),
-                        PollFd::new(fd.as_fd(), read),
-                    ));
+                    set.push((Token::Output(id.clone(), stream), PollFd::new(fd.as_fd(), read)));
                 }
             }
             if container.unwritten.is_empty() {
@@ -180,14 +171,8 @@ impl Server {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => eprintln!("poll: {e}"),
         }
-        let ready = fds
-            .iter()
-            .map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-        tokens
-            .drain(..)
-            .zip(ready)
-            .filter(|(_, events)| !events.is_empty())
-            .collect()
+        let ready = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        tokens.drain(..).zip(ready).filter(|(_, events)| !events.is_empty()).collect()
     }
 
     fn add_connection(&mut self, socket: OwnedFd) {
@@ -212,9 +197,7 @@ impl Server {
         if events.contains(PollFlags::POLLOUT) {
             state = connection.flush();
         }
-        if state.is_ok()
-            && events.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR)
-        {
+        if state.is_ok() && events.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
             state = connection.read(&mut self.buffer);
         }
         loop {
@@ -292,14 +275,12 @@ impl Server {
                 Ok(()) => return,
                 Err(message) => Answer::Failed(message),
             },
-            Op::Exec {
-                container,
-                args,
-                terminal,
-            } => match self.exec(id, request.id, &container, args, terminal) {
-                Ok(()) => return,
-                Err(answer) => answer,
-            },
+            Op::Exec { container, args, terminal } => {
+                match self.exec(id, request.id, &container, args, terminal) {
+                    Ok(()) => return,
+                    Err(answer) => answer,
+                }
+            }
             Op::Signal { container, signal } => self.signal(&container, signal),
             Op::Attach { container } => self.attach(id, &container),
             Op::Resize { container, size } => self.resize(&container, size),
@@ -341,14 +322,7 @@ impl Server {
             Container::launch(&bundle, &Pod { shm: &self.shm }).map_err(|e| e.to_string())?;
         let (pid, name) = (container.pid, Some(id.clone()));
         self.containers.insert(id, container);
-        let child = Launching {
-            channel,
-            pid,
-            container: name,
-            connection,
-            request,
-            terminal: None,
-        };
+        let child = Launching { channel, pid, container: name, connection, request, terminal: None };
         self.launching.push(child);
         Ok(())
     }
@@ -375,24 +349,13 @@ impl Server {
             .launch_further(args, stdio, &self.pid_namespace)
             .map_err(|e| Answer::Failed(e.to_string()))?;
         self.commands.insert(pid, Command { connection, pidfd });
-        let child = Launching {
-            channel,
-            pid,
-            container: None,
-            connection,
-            request,
-            terminal: None,
-        };
+        let child = Launching { channel, pid, container: None, connection, request, terminal: None };
         self.launching.push(child);
         Ok(())
     }
 
     fn signal(&self, container: &str, signal: i32) -> Answer {
-        match self
-            .containers
-            .get(container)
-            .map(|c| (&c.exit, c.signal(signal)))
-        {
+        match self.containers.get(container).map(|c| (&c.exit, c.signal(signal))) {
             None => Answer::Unknown,
             Some((Some(_), _)) | Some((None, Ok(()) | Err(Errno::ESRCH))) => Answer::Done,
             Some((None, Err(e))) => Answer::Failed(format!("signal {signal}: {}", e.desc())),
@@ -404,27 +367,15 @@ impl Server {
         let Some([stdin, stdout, stderr]) = client.and_then(|c| c.take_descriptors::<3>()) else {
             return Answer::Failed("no streams came along".to_owned());
         };
-        let Some(container) = self
-            .containers
-            .get_mut(container)
-            .filter(|c| c.exit.is_none())
-        else {
+        let Some(container) = self.containers.get_mut(container).filter(|c| c.exit.is_none()) else {
             return Answer::Unknown;
         };
-        if [&stdin, &stdout, &stderr]
-            .into_iter()
-            .any(|fd| set_nonblocking(fd).is_err())
-        {
+        if [&stdin, &stdout, &stderr].into_iter().any(|fd| set_nonblocking(fd).is_err()) {
             return Answer::Failed("the streams are unusable".to_owned());
         }
-        let stdin = (container.input.is_some() && container.unwritten.len() < MAX_UNWRITTEN)
-            .then_some(stdin);
+        let stdin = (container.input.is_some() && container.unwritten.len() < MAX_UNWRITTEN).then_some(stdin);
         let output = [Some(stdout), Some(stderr)];
-        container.attached.push(Attached {
-            connection,
-            stdin,
-            output,
-        });
+        container.attached.push(Attached { connection, stdin, output });
         Answer::Done
     }
 
@@ -432,12 +383,10 @@ impl Server {
         let container = self.containers.get(container).filter(|c| c.terminal);
         match container.and_then(|c| c.input.as_ref()) {
             None => Answer::Unknown,
-            Some(terminal) => {
-                match sys::set_terminal_size(terminal.as_fd(), size.width, size.height) {
-                    Ok(()) => Answer::Done,
-                    Err(e) => Answer::Failed(e.desc().to_owned()),
-                }
-            }
+            Some(terminal) => match sys::set_terminal_size(terminal.as_fd(), size.width, size.height) {
+                Ok(()) => Answer::Done,
+                Err(e) => Answer::Failed(e.desc().to_owned()),
+            },
         }
     }
 
@@ -480,10 +429,7 @@ impl Server {
     fn launched(&mut self, child: Launching) {
         let started_at = Timestamp::now();
         let mut descriptors = Vec::new();
-        let container = child
-            .container
-            .as_ref()
-            .and_then(|id| self.containers.get_mut(id));
+        let container = child.container.as_ref().and_then(|id| self.containers.get_mut(id));
         match (container, child.terminal) {
             (Some(container), Some(master)) => {
                 if let Err(e) = container.set_terminal(master) {
@@ -494,10 +440,7 @@ impl Server {
             (Some(container), None) => container.started_at = started_at,
             (None, terminal) => descriptors.extend(terminal),
         }
-        let answer = Answer::Started {
-            pid: child.pid,
-            started_at,
-        };
+        let answer = Answer::Started { pid: child.pid, started_at };
         self.reply(child.connection, child.request, answer, descriptors);
         // Launching takes some memory that is not needed again soon.
         sys::trim_memory();
@@ -512,12 +455,7 @@ impl Server {
             }
             None => drop(self.commands.remove(&child.pid)),
         }
-        self.reply(
-            child.connection,
-            child.request,
-            Answer::Failed(message),
-            Vec::new(),
-        );
+        self.reply(child.connection, child.request, Answer::Failed(message), Vec::new());
     }
 
     fn reap(&mut self) {
@@ -547,16 +485,8 @@ impl Server {
         };
         let mut told: Vec<u64> = container.attached.iter().map(|a| a.connection).collect();
         let exit = container.ended(exit_code, signal, &mut self.buffer);
-        let event = Message::Event(Event::Exited {
-            container: id.clone(),
-            exit,
-        });
-        told.extend(
-            self.connections
-                .iter()
-                .filter(|(_, c)| c.watching)
-                .map(|(id, _)| *id),
-        );
+        let event = Message::Event(Event::Exited { container: id.clone(), exit });
+        told.extend(self.connections.iter().filter(|(_, c)| c.watching).map(|(id, _)| *id));
         for connection in told {
             self.send(connection, &event, Vec::new());
         }

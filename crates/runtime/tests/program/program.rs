@@ -7,11 +7,7 @@ use std::time::Duration;
 
 fn main() {
     let mut args = std::env::args_os().skip(1);
-    let command = args
-        .next()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let command = args.next().unwrap_or_default().to_string_lossy().into_owned();
     if command == carrack_runtime::SHIM_COMMAND {
         std::process::exit(carrack_runtime::shim_main(args));
     }
@@ -44,10 +40,7 @@ fn run(command: &str, args: &[String]) {
         "ls" => {
             let mut names: Vec<String> = std::fs::read_dir(arg(0))
                 .map(|entries| {
-                    entries
-                        .flatten()
-                        .map(|e| e.file_name().to_string_lossy().into_owned())
-                        .collect()
+                    entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
                 })
                 .unwrap_or_default();
             names.sort();
@@ -104,10 +97,7 @@ fn alloc(mebibytes: usize) {
     for _ in 0..mebibytes {
         held.push(vec![1u8; 1 << 20]);
     }
-    println!(
-        "held {}",
-        held.iter().map(|b| usize::from(b[7])).sum::<usize>()
-    );
+    println!("held {}", held.iter().map(|b| usize::from(b[7])).sum::<usize>());
     std::thread::sleep(Duration::from_secs(60));
 }
 

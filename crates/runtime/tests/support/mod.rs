@@ -34,32 +34,18 @@ impl Lab {
         let dir = tempfile::tempdir().unwrap();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let cgroup_root = format!("carrack-test-{}-{count}", std::process::id());
-        let runtime = Builtin::open(config(dir.path(), &cgroup_root))
-            .await
-            .unwrap();
-        let lab = Self {
-            dir,
-            cgroup_root,
-            runtime,
-        };
+        let runtime = Builtin::open(config(dir.path(), &cgroup_root)).await.unwrap();
+        let lab = Self { dir, cgroup_root, runtime };
         lab.import().await;
         lab
     }
 
     async fn import(&self) {
         let archive = self.dir.path().join("image.tar");
-        let file = |path: &str, content: Vec<u8>, mode| BuildFile {
-            path: path.into(),
-            content,
-            mode,
-        };
+        let file = |path: &str, content: Vec<u8>, mode| BuildFile { path: path.into(), content, mode };
         let files = [
             file("/bin/program", std::fs::read(PROGRAM).unwrap(), 0o755),
-            file(
-                "/etc/passwd",
-                b"root:x:0:0::/root:/x\nweb:x:33:44::/srv:/x\n".to_vec(),
-                0o644,
-            ),
+            file("/etc/passwd", b"root:x:0:0::/root:/x\nweb:x:33:44::/srv:/x\n".to_vec(), 0o644),
             file("/etc/group", b"root:x:0:\nextra:x:55:web\n".to_vec(), 0o644),
             file("/plain", b"not a program".to_vec(), 0o644),
         ];
@@ -76,11 +62,7 @@ impl Lab {
 
     pub async fn sandbox(&self, spec: SandboxSpec) -> Sandbox {
         let uid = uuid::Uuid::new_v4().to_string();
-        let spec = SandboxSpec {
-            pod_uid: uid,
-            namespace: "default".into(),
-            ..spec
-        };
+        let spec = SandboxSpec { pod_uid: uid, namespace: "default".into(), ..spec };
         self.runtime.run_sandbox(&spec).await.unwrap()
     }
 
@@ -90,12 +72,7 @@ impl Lab {
         args: &[&str],
         change: impl FnOnce(&mut ContainerSpec),
     ) -> (Sandbox, ContainerId) {
-        let sandbox = self
-            .sandbox(SandboxSpec {
-                hostname: "pod".into(),
-                ..Default::default()
-            })
-            .await;
+        let sandbox = self.sandbox(SandboxSpec { hostname: "pod".into(), ..Default::default() }).await;
         let id = self.start(&sandbox.id, args, change).await;
         (sandbox, id)
     }
@@ -139,17 +116,11 @@ impl Lab {
     pub async fn log(&self, id: &ContainerId) -> String {
         let status = self.runtime.container_status(id).await.unwrap();
         let text = std::fs::read_to_string(&status.spec.log_path).unwrap();
-        text.lines()
-            .map(|l| l.split_once(' ').unwrap().1.to_owned() + "\n")
-            .collect()
+        text.lines().map(|l| l.split_once(' ').unwrap().1.to_owned() + "\n").collect()
     }
 
     /// Runs to the end; answers exit code and log.
-    pub async fn output(
-        &self,
-        args: &[&str],
-        change: impl FnOnce(&mut ContainerSpec),
-    ) -> (i32, String) {
+    pub async fn output(&self, args: &[&str], change: impl FnOnce(&mut ContainerSpec)) -> (i32, String) {
         let (sandbox, id) = self.run(args, change).await;
         let exit = self.exit(&id).await;
         let log = self.log(&id).await;
@@ -164,11 +135,7 @@ impl Lab {
         }
         self.runtime.close();
         let run = self.dir.path().join("run");
-        let left: Vec<_> = std::fs::read_dir(&run)
-            .unwrap()
-            .flatten()
-            .map(|e| e.path())
-            .collect();
+        let left: Vec<_> = std::fs::read_dir(&run).unwrap().flatten().map(|e| e.path()).collect();
         assert!(left.is_empty(), "left in {}: {left:?}", run.display());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let own = self.dir.path().to_string_lossy().into_owned();
@@ -225,11 +192,7 @@ pub async fn wait_for(runtime: &Builtin, id: &ContainerId) -> ExitStatus {
 /// All directories of our tree of control groups, in every hierarchy.
 pub fn groups(root: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for hierarchy in std::fs::read_dir("/sys/fs/cgroup")
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
         collect(&hierarchy.path().join(root), &mut found);
     }
     collect(&Path::new("/sys/fs/cgroup").join(root), &mut found);
@@ -259,7 +222,6 @@ pub fn processes_naming(text: &str) -> Vec<String> {
 }
 
 /// Runs this test binary again, for one test.
-#[allow(dead_code)]
 pub fn again(test: &str, variable: &str, value: &str) -> std::process::Child {
     Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture"])

@@ -34,17 +34,8 @@ struct Known {
 
 impl<'a> Session<'a> {
     /// Reaches nothing yet.
-    pub fn new(
-        http: &'a HttpClient,
-        reference: &'a Reference,
-        auth: Option<&'a RegistryAuth>,
-    ) -> Self {
-        Self {
-            http,
-            reference,
-            auth,
-            known: Mutex::default(),
-        }
+    pub fn new(http: &'a HttpClient, reference: &'a Reference, auth: Option<&'a RegistryAuth>) -> Self {
+        Self { http, reference, auth, known: Mutex::default() }
     }
 
     /// Gets a path of the registry, authenticating as it demands.
@@ -71,10 +62,7 @@ impl<'a> Session<'a> {
     }
 
     fn error(&self, message: impl ToString) -> RuntimeError {
-        RuntimeError::Pull {
-            reference: self.reference.to_string(),
-            message: message.to_string(),
-        }
+        RuntimeError::Pull { reference: self.reference.to_string(), message: message.to_string() }
     }
 
     async fn try_get(
@@ -157,15 +145,9 @@ impl<'a> Session<'a> {
 
     /// A value for `Authorization` that answers a challenge; None when we have none.
     async fn answer(&self, challenges: &[String]) -> Result<Option<String>> {
-        let basic = self
-            .auth
-            .filter(|a| !a.username.is_empty() || !a.password.is_empty());
-        let basic = basic.map(|a| {
-            format!(
-                "Basic {}",
-                STANDARD.encode(format!("{}:{}", a.username, a.password))
-            )
-        });
+        let basic = self.auth.filter(|a| !a.username.is_empty() || !a.password.is_empty());
+        let basic =
+            basic.map(|a| format!("Basic {}", STANDARD.encode(format!("{}:{}", a.username, a.password))));
         for challenge in challenges {
             let (scheme, parameters) = challenge.split_once(' ').unwrap_or((challenge, ""));
             if scheme.eq_ignore_ascii_case("bearer") {
@@ -180,18 +162,14 @@ impl<'a> Session<'a> {
 
     async fn token(&self, parameters: &str, basic: Option<String>) -> Result<String> {
         let find = |name: &str| parameter(parameters, name);
-        let realm =
-            find("realm").ok_or_else(|| self.error("the registry names no token service"))?;
+        let realm = find("realm").ok_or_else(|| self.error("the registry names no token service"))?;
         let default_scope = format!("repository:{}:pull", self.reference.repository);
         let scope = find("scope").unwrap_or(default_scope);
         let mut query = format!("scope={}", encode(&scope));
         if let Some(service) = find("service") {
             query = format!("service={}&{query}", encode(&service));
         }
-        let identity = self
-            .auth
-            .map(|a| a.identity_token.as_str())
-            .filter(|t| !t.is_empty());
+        let identity = self.auth.map(|a| a.identity_token.as_str()).filter(|t| !t.is_empty());
         let target = match identity {
             Some(token) => Target {
                 url: realm.clone(),
@@ -204,18 +182,10 @@ impl<'a> Session<'a> {
             None => {
                 let separator = if realm.contains('?') { '&' } else { '?' };
                 let url = format!("{realm}{separator}{query}");
-                Target {
-                    url,
-                    authorization: basic,
-                    ..Target::default()
-                }
+                Target { url, authorization: basic, ..Target::default() }
             }
         };
-        let response = self
-            .http
-            .request(&target)
-            .await
-            .map_err(|e| self.error(e))?;
+        let response = self.http.request(&target).await.map_err(|e| self.error(e))?;
         let response = self.successful(response).await?;
         #[derive(Default, Deserialize)]
         #[serde(default)]
@@ -223,27 +193,17 @@ impl<'a> Session<'a> {
             token: String,
             access_token: String,
         }
-        let body = collect(response, MAX_ANSWER)
-            .await
-            .map_err(|e| self.error(e))?;
+        let body = collect(response, MAX_ANSWER).await.map_err(|e| self.error(e))?;
         let body: Body = serde_json::from_slice(&body)
             .map_err(|e| self.error(format!("the token service's answer: {e}")))?;
-        let token = if body.token.is_empty() {
-            body.access_token
-        } else {
-            body.token
-        };
+        let token = if body.token.is_empty() { body.access_token } else { body.token };
         Ok(format!("Bearer {token}"))
     }
 }
 
 fn challenges(response: &Response) -> Vec<String> {
     let values = response.headers().get_all(http::header::WWW_AUTHENTICATE);
-    values
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .map(str::to_owned)
-        .collect()
+    values.iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect()
 }
 
 /// A parameter of a challenge: `name="value"` or `name=value`, with commas between.

@@ -64,53 +64,32 @@ pub struct Target {
 impl HttpClient {
     /// Reads nothing yet.
     pub fn new(config: RegistryConfig) -> Self {
-        Self {
-            config,
-            tls: OnceLock::new(),
-        }
+        Self { config, tls: OnceLock::new() }
     }
 
     /// Schemes to try for a registry, in order.
     pub fn schemes(&self, endpoint: &str) -> &'static [&'static str] {
         let host = host_of(endpoint);
-        let loopback =
-            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        let listed = self
-            .config
-            .insecure
-            .iter()
-            .any(|i| i == endpoint || i == host);
-        if loopback || listed {
-            &["https", "http"]
-        } else {
-            &["https"]
-        }
+        let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let listed = self.config.insecure.iter().any(|i| i == endpoint || i == host);
+        if loopback || listed { &["https", "http"] } else { &["https"] }
     }
 
     /// Asks, following redirects.
     pub async fn request(&self, target: &Target) -> Result<Response, Error> {
         let mut target = target.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let url: Uri = target
-                .url
-                .parse()
-                .map_err(|e| format!("bad URL \"{}\": {e}", target.url))?;
+            let url: Uri = target.url.parse().map_err(|e| format!("bad URL \"{}\": {e}", target.url))?;
             let response = match tokio::time::timeout(IDLE, self.once(&url, &target)).await {
                 Ok(response) => response?,
                 Err(_) => {
-                    return Err(format!(
-                        "{} does not answer",
-                        url.host().unwrap_or_default()
-                    ));
+                    return Err(format!("{} does not answer", url.host().unwrap_or_default()));
                 }
             };
             if !response.status().is_redirection() {
                 return Ok(response);
             }
-            let location = response
-                .headers()
-                .get(LOCATION)
-                .and_then(|l| l.to_str().ok());
+            let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
             let next = absolute(&url, location.ok_or("a redirect without a location")?)?;
             if url.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
                 return Err("a redirect from https to http is not followed".to_owned());
@@ -129,9 +108,7 @@ impl HttpClient {
             Some("https") => true,
             Some("http") if self.schemes(authority.as_str()).contains(&"http") => false,
             Some("http") => {
-                return Err(format!(
-                    "{authority} is not configured as an insecure registry"
-                ));
+                return Err(format!("{authority} is not configured as an insecure registry"));
             }
             _ => return Err(format!("URL \"{url}\" is neither http nor https")),
         };
@@ -139,11 +116,7 @@ impl HttpClient {
         let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
         let stream = connect(host, port).await?;
         let path = url.path_and_query().map_or("/", |p| p.as_str());
-        let method = if target.form.is_some() {
-            Method::POST
-        } else {
-            Method::GET
-        };
+        let method = if target.form.is_some() { Method::POST } else { Method::GET };
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -205,15 +178,10 @@ fn add_authorities(roots: &mut RootCertStore, file: &Path) -> Result<(), Error> 
 
 /// Without port and brackets.
 fn host_of(authority: &str) -> &str {
-    if let Some((inside, _)) = authority
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once(']'))
-    {
+    if let Some((inside, _)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return inside;
     }
-    authority
-        .rsplit_once(':')
-        .map_or(authority, |(host, _)| host)
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
 }
 
 async fn connect(host: &str, port: u16) -> Result<TcpStream, Error> {
@@ -232,15 +200,11 @@ async fn exchange(
     stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     request: Request<Full<Bytes>>,
 ) -> Result<Response, Error> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| e.to_string())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     // Ends with the body.
     tokio::spawn(connection);
-    sender
-        .send_request(request)
-        .await
-        .map_err(|e| e.to_string())
+    sender.send_request(request).await.map_err(|e| e.to_string())
 }
 
 fn absolute(base: &Uri, location: &str) -> Result<Uri, Error> {
@@ -251,8 +215,7 @@ fn absolute(base: &Uri, location: &str) -> Result<Uri, Error> {
     } else {
         location.to_owned()
     };
-    full.parse()
-        .map_err(|e| format!("bad redirect \"{full}\": {e}"))
+    full.parse().map_err(|e| format!("bad redirect \"{full}\": {e}"))
 }
 
 /// A whole body of at most `limit` bytes.

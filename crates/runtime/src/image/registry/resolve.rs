@@ -23,9 +23,7 @@ pub async fn addresses(host: &str) -> Result<Vec<IpAddr>, String> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
-    let hosts = tokio::fs::read_to_string("/etc/hosts")
-        .await
-        .unwrap_or_default();
+    let hosts = tokio::fs::read_to_string("/etc/hosts").await.unwrap_or_default();
     let mut found = in_hosts(&hosts, host);
     if found.is_empty() && host == "localhost" {
         found = vec![IpAddr::from([127, 0, 0, 1])];
@@ -33,16 +31,12 @@ pub async fn addresses(host: &str) -> Result<Vec<IpAddr>, String> {
     if !found.is_empty() {
         return Ok(found);
     }
-    let text = tokio::fs::read_to_string("/etc/resolv.conf")
-        .await
-        .unwrap_or_default();
+    let text = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
     let config = Resolver::parse(&text);
     let mut last = format!("lookup {host}: no such host");
     for name in config.names(host) {
-        let (v4, v6) = tokio::join!(
-            config.look_up(&name, RecordType::A),
-            config.look_up(&name, RecordType::AAAA)
-        );
+        let (v4, v6) =
+            tokio::join!(config.look_up(&name, RecordType::A), config.look_up(&name, RecordType::AAAA));
         for answer in [v4, v6] {
             match answer {
                 Ok(addresses) => found.extend(addresses),
@@ -59,11 +53,7 @@ pub async fn addresses(host: &str) -> Result<Vec<IpAddr>, String> {
 fn in_hosts(text: &str, host: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for line in text.lines() {
-        let mut words = line
-            .split('#')
-            .next()
-            .unwrap_or_default()
-            .split_whitespace();
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
         let Some(Ok(address)) = words.next().map(IpAddr::from_str) else {
             continue;
         };
@@ -83,10 +73,7 @@ struct Resolver {
 
 impl Resolver {
     fn parse(text: &str) -> Self {
-        let mut found = Self {
-            servers: Vec::new(),
-            search: Vec::new(),
-        };
+        let mut found = Self { servers: Vec::new(), search: Vec::new() };
         for line in text.lines() {
             let mut words = line.split_whitespace();
             match words.next() {
@@ -110,11 +97,7 @@ impl Resolver {
         if host.contains('.') {
             return vec![host.to_owned()];
         }
-        let searched = self
-            .search
-            .iter()
-            .take(6)
-            .map(|domain| format!("{host}.{domain}"));
+        let searched = self.search.iter().take(6).map(|domain| format!("{host}.{domain}"));
         searched.chain([host.to_owned()]).collect()
     }
 
@@ -126,12 +109,7 @@ impl Resolver {
         query.add_query(Query::query(name, kind));
         let bytes = query.to_vec().map_err(|e| e.to_string())?;
         let mut last = "no answer".to_owned();
-        for server in self
-            .servers
-            .iter()
-            .cycle()
-            .take(ROUNDS * self.servers.len())
-        {
+        for server in self.servers.iter().cycle().take(ROUNDS * self.servers.len()) {
             match tokio::time::timeout(PATIENCE, ask(*server, &bytes, query.metadata.id)).await {
                 Ok(Ok(answer)) => return Ok(addresses_in(&answer)),
                 Ok(Err(e)) => last = format!("{server}: {e}"),
@@ -148,11 +126,7 @@ fn addresses_in(answer: &Message) -> Vec<IpAddr> {
         RData::AAAA(a) => Some(IpAddr::V6(a.0)),
         _ => None,
     };
-    answer
-        .answers
-        .iter()
-        .filter_map(|record| address(&record.data))
-        .collect()
+    answer.answers.iter().filter_map(|record| address(&record.data)).collect()
 }
 
 async fn ask(server: IpAddr, query: &[u8], id: u16) -> Result<Message, String> {
@@ -197,12 +171,9 @@ mod tests {
     #[test]
     fn hosts() {
         let text = "127.0.0.1 localhost # me\n::1 localhost\n10.0.0.7 reg.lab reg\nbad line\n";
-        for (host, expect) in [
-            ("localhost", "[127.0.0.1, ::1]"),
-            ("REG", "[10.0.0.7]"),
-            ("me", "[]"),
-            ("reg.la", "[]"),
-        ] {
+        for (host, expect) in
+            [("localhost", "[127.0.0.1, ::1]"), ("REG", "[10.0.0.7]"), ("me", "[]"), ("reg.la", "[]")]
+        {
             assert_eq!(format!("{:?}", in_hosts(text, host)), expect, "{host}");
         }
     }
@@ -211,13 +182,7 @@ mod tests {
     fn configuration() {
         let text = "# x\nsearch a.b c\nnameserver 10.0.0.1\nnameserver ::1\nnameserver bad\n";
         let found = Resolver::parse(text);
-        assert_eq!(
-            found.servers,
-            [
-                IpAddr::from([10, 0, 0, 1]),
-                "::1".parse::<IpAddr>().unwrap()
-            ]
-        );
+        assert_eq!(found.servers, [IpAddr::from([10, 0, 0, 1]), "::1".parse::<IpAddr>().unwrap()]);
         assert_eq!(found.names("reg"), ["reg.a.b", "reg.c", "reg"]);
         assert_eq!(found.names("reg.io"), ["reg.io"]);
         assert_eq!(Resolver::parse("").servers, [IpAddr::from([127, 0, 0, 1])]);
