@@ -11,8 +11,11 @@ pub mod deployment;
 pub mod endpoints;
 pub mod garbage;
 pub mod namespace;
+pub mod node_lifecycle;
+pub mod pod_gc;
 pub mod replicaset;
 mod shell;
+pub mod taint_eviction;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -28,9 +31,12 @@ pub const NAMES: &[&str] = &[
     "endpointslice",
     "garbage",
     "namespace",
+    "nodelifecycle",
+    "pod-gc",
     "replicaset",
     "root-ca",
     "serviceaccount",
+    "taint-eviction",
 ];
 
 /// What the controllers need.
@@ -96,6 +102,15 @@ pub fn start(context: Context) -> Controllers {
     }
     if enabled("garbage") {
         garbage::start(&shared, &context);
+    }
+    if enabled("nodelifecycle") {
+        node_lifecycle::start(&shared);
+    }
+    if enabled("taint-eviction") {
+        taint_eviction::start(&shared);
+    }
+    if enabled("pod-gc") {
+        pod_gc::start(&shared);
     }
     Controllers { tasks: shared.tasks.into_inner().expect("nobody panics while spawning") }
 }

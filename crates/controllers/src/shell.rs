@@ -83,6 +83,25 @@ pub(crate) fn orphans(record: &Record) -> Vec<String> {
     }
 }
 
+/// Index of pods by the node that they are bound to.
+pub(crate) const BY_NODE: &str = "node";
+
+/// Index function of [`BY_NODE`]: nothing for a pod that is not bound.
+pub(crate) fn node_name(pod: &Record) -> Vec<String> {
+    #[derive(serde::Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Spec {
+        node_name: String,
+    }
+    #[derive(serde::Deserialize, Default)]
+    #[serde(default)]
+    struct Bound {
+        spec: Spec,
+    }
+    let name = read::<Bound>(pod).unwrap_or_default().spec.node_name;
+    if name.is_empty() { Vec::new() } else { vec![name] }
+}
+
 /// Decodes a record into a projection. The server stores nothing that does not fit,
 /// so a failure is logged and the object left alone.
 pub(crate) fn read<T: DeserializeOwned>(record: &Record) -> Option<T> {

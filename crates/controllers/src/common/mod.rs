@@ -3,8 +3,10 @@
 
 pub mod claim;
 pub mod meta;
+pub mod node;
 pub mod pod;
 
 pub use claim::{Claim, claim};
 pub use meta::{Condition, Meta, OwnerReference};
+pub use node::{Node, Taint};
 pub use pod::Pod;

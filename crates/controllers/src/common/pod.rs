@@ -89,6 +89,8 @@ pub struct Toleration {
 pub struct Status {
     /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
     pub phase: String,
+    /// Such as `Evicted`.
+    pub reason: String,
     /// Conditions.
     #[serde(deserialize_with = "nullable")]
     pub conditions: Vec<Condition>,
