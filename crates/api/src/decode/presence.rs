@@ -43,22 +43,33 @@ pub(crate) fn settle(field: &Field, value: Option<Value>) -> Option<Value> {
     let value = value?;
     match field.presence {
         Presence::Given | Presence::Always => Some(value),
-        Presence::NonZero => (!is_zero(&value)).then_some(value),
+        Presence::NonZero => {
+            let zero = if let Ty::Object(_) = field.ty { is_zero(&value) } else { is_empty(&value) };
+            (!zero).then_some(value)
+        }
         Presence::Nullable => {
             let collection = matches!(field.ty, Ty::List(_) | Ty::Map(_) | Ty::Bytes);
-            (!collection || !is_zero(&value)).then_some(value)
+            (!collection || !is_empty(&value)).then_some(value)
         }
     }
 }
 
-/// Whether Go's `omitempty` and `omitzero` take a value for zero.
-fn is_zero(value: &Value) -> bool {
+/// Whether Go's `omitempty` takes a value for empty.
+fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(flag) => !flag,
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    }
+}
+
+/// Whether Go's `omitzero` takes a struct for zero.
+fn is_zero(value: &Value) -> bool {
+    match value {
         Value::Object(fields) => fields.values().all(is_zero),
+        other => is_empty(other),
     }
 }
