@@ -17,7 +17,7 @@ fn is_member(node: &Set) -> bool {
 /// nothing.
 pub(super) fn node(mut children: Set, member: bool) -> Option<Value> {
     if children.is_empty() {
-        return member.then(|| Value::Object(children));
+        return member.then_some(Value::Object(children));
     }
     if member {
         children.insert(SELF.into(), Value::Object(Set::new()));
