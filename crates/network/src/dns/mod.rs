@@ -1,49 +1,22 @@
-//! DNS: being filled; the public shape.
-use crate::plan::ServiceWithEndpoints;
-use core::net::IpAddr;
-use std::sync::Arc;
+//! Names: the cluster's own, and the rest of the world through the host's resolvers.
+//!
+//! [`zone`] is an immutable snapshot of the cluster's names, built from the same inputs as
+//! the rules, and answers for them (pure; Kubernetes DNS specification 1.1.0). [`server`]
+//! serves it on UDP and TCP; [`upstream`] asks others for names that are not ours, and
+//! [`cache`] keeps their answers for a moment. [`mod@resolv_conf`] is what pods are told.
+//!
+//! Each node answers its own pods, on an address of its own link, so a name costs no hop
+//! and no conntrack entry.
+//!
+//! Invariants: a name below the cluster's domain never leaves the node; what cannot be parsed
+//! is dropped or refused; datagrams, connections, requests in flight and cached bytes are
+//! bounded.
 
+mod cache;
 pub mod resolv_conf;
+pub mod server;
+mod upstream;
+pub mod zone;
 
-/// An immutable snapshot of all names of the cluster.
-#[derive(Debug, Clone, Default)]
-pub struct Zone {}
-
-impl Zone {
-    /// From the same inputs as the rules. `namespaces` are those that exist (for pod names).
-    pub fn build<'a>(
-        _domain: &str,
-        _services: impl IntoIterator<Item = &'a ServiceWithEndpoints>,
-        _namespaces: impl IntoIterator<Item = &'a str>,
-    ) -> Self {
-        Self {}
-    }
-}
-
-/// How the server runs.
-#[derive(Debug, Clone)]
-pub struct DnsConfig {
-    /// Port 53 of each, UDP and TCP.
-    pub listen: Vec<core::net::SocketAddr>,
-    /// Where other names are asked; see [`resolv_conf::upstreams`]. None: SERVFAIL.
-    pub upstreams: Vec<core::net::SocketAddr>,
-    /// `cluster.local`.
-    pub domain: String,
-}
-
-/// The running server; dropping it stops it.
-#[derive(Debug)]
-pub struct DnsServer {}
-
-impl DnsServer {
-    /// Binds and serves on the current tokio runtime, with an empty zone.
-    pub async fn start(_config: DnsConfig) -> std::io::Result<Self> {
-        Ok(Self {})
-    }
-    /// The names from now on.
-    pub fn publish(&self, _zone: Arc<Zone>) {}
-    /// The addresses bound.
-    pub fn addresses(&self) -> Vec<IpAddr> {
-        Vec::new()
-    }
-}
+pub use server::{DnsConfig, DnsServer};
+pub use zone::Zone;
