@@ -20,6 +20,7 @@ pub mod spec;
 mod start;
 pub mod status;
 pub mod stream;
+mod sys;
 pub mod tls;
 pub mod volumes;
 pub mod worker;

@@ -2,7 +2,6 @@
 //! runs. Waits on inotify and the runtime's events; polls nothing.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use jiff::{SignedDuration, Timestamp};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::AddWatchFlags;
 use tokio::fs::File;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
@@ -22,6 +21,7 @@ use tokio::sync::mpsc;
 
 use super::logs::{Filter, newest, tail_offset};
 use super::{Body, Endpoint, Query, refuse};
+use crate::sys::{Queue, inotify};
 
 /// Chunks between reader and connection.
 const AHEAD: usize = 8;
@@ -214,20 +214,12 @@ impl Reader {
 /// Wakes when something in a directory changes.
 struct Watch(AsyncFd<Queue>);
 
-struct Queue(Inotify);
-
-impl AsFd for Queue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 impl Watch {
     fn new(dir: &Path) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let queue = inotify()?;
         let flags = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        inotify.add_watch(dir, flags)?;
-        Ok(Self(AsyncFd::register(Queue(inotify))?))
+        queue.get_ref().0.add_watch(dir, flags)?;
+        Ok(Self(queue))
     }
 
     async fn changed(&self) -> io::Result<()> {
