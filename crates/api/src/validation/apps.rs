@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::names;
 use super::pods;
-use super::rules::{empty_selector, immutable, invalid_each, label_selector, non_negative};
+use super::rules::{empty_selector, immutable, invalid_each, invalid_struct, label_selector, non_negative};
 use crate::field::{Error, Errors, Path};
 use crate::selector::Labels;
 use crate::tree::{get, int, same, text};
@@ -71,7 +71,7 @@ fn selector_and_template(spec: &Value, kind: &str, path: &Path<'_>, errors: &mut
             label_selector(errors, selector, &selector_path);
             if empty_selector(selector) {
                 let detail = format!("empty selector is invalid for {kind}");
-                errors.push(Error::invalid(&selector_path, value.clone(), &detail));
+                errors.push(invalid_struct(&selector_path, value, &detail));
             }
         }
     }
@@ -80,8 +80,8 @@ fn selector_and_template(spec: &Value, kind: &str, path: &Path<'_>, errors: &mut
     // An absent selector matches nothing, an empty one everything.
     match selector.map(Labels::from_value) {
         Some(Err(_)) => {
-            let value = selector.cloned().unwrap_or_default();
-            errors.push(Error::invalid(&selector_path, value, "invalid label selector"));
+            let value = selector.unwrap_or(&Value::Null);
+            errors.push(invalid_struct(&selector_path, value, "invalid label selector"));
             return;
         }
         Some(Ok(selector)) if selector.matches_value(labels) => {}
@@ -151,16 +151,16 @@ fn strategy(strategy: &Value, path: &Path<'_>, errors: &mut Errors) {
             at_most_all(unavailable, &path.child("maxUnavailable"), errors);
         }
         _ => {
-            let supported = ["Recreate", "RollingUpdate"];
-            errors.push(Error::not_supported(path, go_strategy(strategy), &supported));
+            let mut error = Error::not_supported(path, "", &["Recreate", "RollingUpdate"]);
+            // As Go shows the struct.
+            let rolling = rolling.cloned().unwrap_or_default();
+            error.message = format!(
+                "Unsupported value: {{\"Type\":{:?},\"RollingUpdate\":{rolling}}}: supported values: \"Recreate\", \"RollingUpdate\"",
+                text(strategy, "type")
+            );
+            errors.push(error);
         }
     }
-}
-
-/// The strategy as Go shows its struct.
-fn go_strategy(strategy: &Value) -> Value {
-    let rolling = get(strategy, "rollingUpdate").cloned().unwrap_or_default();
-    serde_json::json!({"RollingUpdate": rolling, "Type": text(strategy, "type")})
 }
 
 /// A count or a percentage.

@@ -188,7 +188,7 @@ fn owner_references(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
                 let detail = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {controller} and {current}"
                 );
-                errors.push(Error::invalid(path, meta["ownerReferences"].clone(), &detail));
+                errors.push(rules::invalid_struct(path, &meta["ownerReferences"], &detail));
             }
         }
     }

@@ -11,7 +11,7 @@ pub const IMMUTABLE: &str = "field is immutable";
 /// For a negative number.
 pub const NEGATIVE: &str = "must be greater than or equal to 0";
 /// For a number that is not positive.
-pub const NOT_POSITIVE: &str = "must be greater than 0";
+pub const NOT_POSITIVE: &str = "must be greater than zero";
 
 /// One `Invalid` error a sentence.
 pub fn invalid_each(errors: &mut Errors, path: &Path<'_>, value: impl Into<Value>, messages: Messages) {
@@ -58,7 +58,7 @@ pub fn one_of(
 /// A field may not change. Structs are shown as JSON.
 pub fn immutable(errors: &mut Errors, path: &Path<'_>, new: Option<&Value>, old: Option<&Value>) {
     if !crate::tree::same(new, old) {
-        errors.push(Error::invalid(path, new.cloned().unwrap_or_default(), IMMUTABLE));
+        errors.push(invalid_struct(path, new.unwrap_or(&Value::Null), IMMUTABLE));
     }
 }
 
@@ -110,4 +110,54 @@ pub fn not_supported(path: &Path<'_>, value: &str, supported: &[&str]) -> Error 
     let mut error = Error::not_supported(path, value, &[""; 0]);
     error.message = format!("{}: supported values: {}", error.message, names.join(", "));
     error
+}
+
+/// Fields of small structs that are shown in errors, in the order of their Go types.
+const STRUCT_ORDER: [&str; 11] = [
+    "apiVersion",
+    "kind",
+    "name",
+    "uid",
+    "controller",
+    "blockOwnerDeletion",
+    "matchLabels",
+    "matchExpressions",
+    "key",
+    "operator",
+    "values",
+];
+
+/// `Invalid value` that shows a struct: JSON with the fields in Go's order.
+pub fn invalid_struct(path: &Path<'_>, value: &Value, detail: &str) -> Error {
+    if !value.is_object() && !value.is_array() {
+        return Error::invalid(path, value.clone(), detail);
+    }
+    invalid_json(path, &struct_json(value), detail)
+}
+
+/// `Invalid value` that shows JSON text as it is.
+pub fn invalid_json(path: &Path<'_>, json: &str, detail: &str) -> Error {
+    let mut error = Error::invalid(path, "", detail);
+    error.message = format!("Invalid value: {json}: {detail}");
+    error
+}
+
+fn struct_json(value: &Value) -> String {
+    match value {
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(struct_json).collect::<Vec<_>>().join(","))
+        }
+        Value::Object(fields) => {
+            let place = |name: &str| STRUCT_ORDER.iter().position(|known| *known == name).unwrap_or(99);
+            let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
+            fields.sort_by_key(|(name, _)| place(name));
+            let field = |(name, value): (&String, &Value)| {
+                // Labels are a map: sorted by key, as they are.
+                let json = if name == "matchLabels" { value.to_string() } else { struct_json(value) };
+                format!("{name:?}:{json}")
+            };
+            format!("{{{}}}", fields.into_iter().map(field).collect::<Vec<_>>().join(","))
+        }
+        plain => plain.to_string(),
+    }
 }

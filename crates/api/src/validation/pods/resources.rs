@@ -9,7 +9,7 @@ use crate::field::{Error, Errors, Path};
 use crate::quantity::Quantity;
 use crate::tree::{entries, get, items, text};
 use crate::validation::names;
-use crate::validation::rules::{NEGATIVE, invalid_each};
+use crate::validation::rules::{NEGATIVE, invalid_each, invalid_json};
 
 /// Resources of a container that need no domain.
 const CONTAINER: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
@@ -219,16 +219,22 @@ pub fn claims<'a>(spec: &'a Value, path: &Path<'_>, errors: &mut Errors) -> BTre
             invalid_each(errors, &path.child("name"), name, names::dns_label(name));
         }
         let references = ["resourceClaimName", "resourceClaimTemplateName"];
+        let shown = |field: &str| claim.get(field).cloned().unwrap_or_default();
+        let json = format!(
+            "{{\"Name\":{name:?},\"ResourceClaimName\":{},\"ResourceClaimTemplateName\":{}}}",
+            shown(references[0]),
+            shown(references[1])
+        );
         match references.iter().filter(|field| get(claim, field).is_some()).count() {
             0 => {
                 let detail = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
-                errors.push(Error::invalid(&path, claim.clone(), detail));
+                errors.push(invalid_json(&path, &json, detail));
             }
             1 => {}
             _ => {
                 let detail =
                     "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
-                errors.push(Error::invalid(&path, claim.clone(), detail));
+                errors.push(invalid_json(&path, &json, detail));
             }
         }
         for field in references.iter().filter(|field| get(claim, field).is_some()) {

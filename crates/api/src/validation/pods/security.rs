@@ -8,7 +8,7 @@ use super::{Spec, volumes};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{flag, get, int, items, text, texts};
 use crate::validation::names;
-use crate::validation::rules::{not_supported, one_of};
+use crate::validation::rules::{invalid_json, not_supported, one_of};
 
 const MAX_ID: i64 = i32::MAX as i64;
 
@@ -86,9 +86,10 @@ fn seccomp(context: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.push(Error::required(&path, "must be set when seccomp type is Localhost"));
         }
         ("Localhost", Some(file)) => volumes::descending(file, &path, errors),
-        (_, Some(_)) => {
+        (_, Some(file)) => {
             let detail = "can only be set when seccomp type is Localhost";
-            errors.push(Error::invalid(&path, profile.clone(), detail));
+            let json = format!("{{\"Type\":{ty:?},\"LocalhostProfile\":{file:?}}}");
+            errors.push(invalid_json(&path, &json, detail));
         }
         _ => {}
     }
