@@ -177,8 +177,8 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// Allocates what a new object needs (ClusterIPs, node ports) and writes it into
-    /// the object; runs after admission and validation, also on dry runs, when it must
-    /// allocate nothing for good.
+    /// the object; runs after mutating admission and before validation, which sees what
+    /// was allocated; also on dry runs, when it must allocate nothing for good.
     fn begin_create<'a>(
         &'a self,
         _call: &'a Call,

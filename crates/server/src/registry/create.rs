@@ -38,15 +38,24 @@ impl Registry {
         }
         self.mutate(call, Operation::Create, None, &mut object).await?;
         self.prepare_new(call, &mut object);
-        self.validate(call, &object, None)?;
-        self.admit(call, Operation::Create, None, Some(&object)).await?;
         let finish = match self.strategy(&call.kind) {
             Some(strategy) => strategy.begin_create(call, self, &mut object).await?,
             None => Finish::NOTHING,
         };
-        let result = self.store_new(call, object, generated.then_some(&*generate)).await;
+        let result = self.finish_create(call, object, generated.then_some(&*generate)).await;
         finish.end(result.is_ok() && !call.options.dry_run).await;
         result
+    }
+
+    async fn finish_create(
+        &self,
+        call: &Call,
+        object: Value,
+        generate: Option<&str>,
+    ) -> Result<Written, Status> {
+        self.validate(call, &object, None)?;
+        self.admit(call, Operation::Create, None, Some(&object)).await?;
+        self.store_new(call, object, generate).await
     }
 
     fn prepare_new(&self, call: &Call, object: &mut Value) {

@@ -93,16 +93,26 @@ impl Registry {
         meta::check_replacement(call, &new, current)?;
         self.mutate(call, Operation::Update, Some(&old), &mut new).await?;
         self.prepare_update(call, &mut new, &old);
-        self.validate(call, &new, Some(&old))?;
-        self.admit(call, Operation::Update, Some(&old), Some(&new)).await?;
         let finish = match self.strategy(&call.kind).filter(|_| call.subresource.is_empty()) {
             Some(strategy) => strategy.begin_update(call, self, &mut new, &old).await?,
             None => Finish::NOTHING,
         };
-        let result = self.store_change(call, current, &old, new).await;
+        let result = self.finish_change(call, current, &old, new).await;
         let committed = matches!(result, Ok(Step::Done(_))) && !call.options.dry_run;
         finish.end(committed).await;
         result
+    }
+
+    async fn finish_change(
+        &self,
+        call: &Call,
+        current: &Arc<Record>,
+        old: &Value,
+        new: Value,
+    ) -> Result<Step, Status> {
+        self.validate(call, &new, Some(old))?;
+        self.admit(call, Operation::Update, Some(old), Some(&new)).await?;
+        self.store_change(call, current, old, new).await
     }
 
     /// Keeps the subresources apart, carries over what is the server's, counts.

@@ -1,5 +1,6 @@
 //! What every write shares: the tree's forms, admission, validation, and the commit.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use carrack_api::status::Status;
@@ -85,6 +86,10 @@ impl Registry {
             // Each changes one field, which it has checked.
             return Ok(());
         }
+        // Rules are about the stored form.
+        let object = &*stored_form(kind, object)?;
+        let old = old.map(|old| stored_form(kind, old)).transpose()?;
+        let old = old.as_deref();
         let mut errors = match old {
             None => validation::validate_create(kind, object),
             Some(old) if &*call.subresource == "status" => {
@@ -141,6 +146,15 @@ impl Registry {
 /// `apps/v1`: the version in which a kind's objects are stored.
 pub(crate) fn stored_version(kind: &Kind) -> String {
     carrack_api::kind::api_version(&kind.stored_group, &kind.versions[kind.storage].name)
+}
+
+/// The object in the version in which its kind is stored.
+fn stored_form<'a>(kind: &Kind, object: &'a Value) -> Result<Cow<'a, Value>, Status> {
+    let stored = stored_version(kind);
+    if object["apiVersion"].as_str() == Some(&*stored) {
+        return Ok(Cow::Borrowed(object));
+    }
+    to_version(kind, &stored, object.clone()).map(Cow::Owned)
 }
 
 /// Converts an object, unless it already is of the version.
