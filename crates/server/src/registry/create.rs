@@ -63,6 +63,8 @@ impl Registry {
         if call.kind.subresource("status").is_some() && !behaviour::keeps_status_on_create(&call.kind) {
             reset_status(call, object);
         }
+        // What the server itself adds from here on is nobody's.
+        self.manage(call, None, object);
         if let Some(strategy) = self.strategy(&call.kind) {
             strategy.prepare_create(call, object);
         }
@@ -74,7 +76,6 @@ impl Registry {
         mut object: Value,
         generate: Option<&str>,
     ) -> Result<Written, Status> {
-        self.manage(call, None, &mut object);
         let mut attempt = 1;
         loop {
             let name = meta::text(&object, "name").to_owned();

@@ -118,6 +118,8 @@ impl Registry {
     /// Keeps the subresources apart, carries over what is the server's, counts.
     fn prepare_update(&self, call: &Call, new: &mut Value, old: &Value) {
         isolate(call, new, old);
+        // What the server itself changes from here on is nobody's.
+        self.manage(call, Some(old), new);
         meta::stamp_update(new, old);
         if let Some(strategy) = self.strategy(&call.kind) {
             strategy.prepare_update(call, new, old);
@@ -132,16 +134,12 @@ impl Registry {
         call: &Call,
         current: &Arc<Record>,
         old: &Value,
-        mut new: Value,
+        new: Value,
     ) -> Result<Step, Status> {
-        if meta::deleting(&new)
-            && !meta::has_finalizers(&new)
-            && meta::has_finalizers(old)
-            && self.may_go(call, &new)
-        {
+        let released = meta::has_finalizers(old) || &*call.subresource == "finalize";
+        if released && meta::deleting(&new) && !meta::has_finalizers(&new) && self.may_go(call, &new) {
             return self.remove_finalized(call, current, new).await;
         }
-        self.manage(call, Some(old), &mut new);
         let content = self.content(call, new)?;
         if content == current.content {
             return Ok(Step::Done(Written { record: current.clone(), created: false }));
