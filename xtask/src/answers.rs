@@ -24,7 +24,11 @@ pub fn run(url: &str, token: &str) -> Result<()> {
         };
         if answer["kind"] != "Status" {
             // What defaulting and admission made of it.
-            case["stored"] = serde_json::json!({"spec": answer["spec"]});
+            let mut stored = answer.clone();
+            for field in ["metadata", "status"] {
+                stored.as_object_mut().map(|fields| fields.remove(field));
+            }
+            case["stored"] = stored;
         }
         out.push_str(&serde_json::to_string(&case)?);
         out.push('\n');

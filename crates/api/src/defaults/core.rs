@@ -9,6 +9,7 @@ use crate::tree::{default, default_text, entries, flag, get, int, items, items_m
 
 /// Rules by type, without the leading `io.k8s.`.
 pub(super) const RULES: &[(&str, Rule)] = &[
+    ("api.core.v1.AzureDiskVolumeSource", |disk| default(disk, "readOnly", false)),
     ("api.core.v1.ConfigMapVolumeSource", mode),
     ("api.core.v1.Container", container),
     ("api.core.v1.DownwardAPIVolumeSource", mode),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Rule;
-use crate::tree::{default, default_text, entries, get, int, items, object_mut, text};
+use crate::tree::{default, default_text, entries, get, int, items, items_mut, object_mut, text};
 
 /// Rules by type, without the leading `io.k8s.`.
 pub(super) const RULES: &[(&str, Rule)] = &[
@@ -11,7 +11,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("api.apps.v1.DeploymentSpec", deployment),
     ("api.apps.v1.ReplicaSetSpec", |spec| default(spec, "replicas", 1)),
     ("api.apps.v1.StatefulSetSpec", stateful_set),
-    ("api.autoscaling.v1.HorizontalPodAutoscalerSpec", |spec| default(spec, "minReplicas", 1)),
+    ("api.autoscaling.v1.HorizontalPodAutoscaler", old_autoscaler),
     ("api.autoscaling.v2.HorizontalPodAutoscalerSpec", autoscaler),
     ("api.batch.v1.CronJobSpec", cron_job),
     ("api.batch.v1.Job", job),
@@ -59,6 +59,10 @@ fn stateful_set(spec: &mut Value) {
     default_text(retention, "whenScaled", "Retain");
     default(spec, "replicas", 1);
     default(spec, "revisionHistoryLimit", 10);
+    for claim in items_mut(spec, "volumeClaimTemplates") {
+        default_text(claim, "apiVersion", "v1");
+        default_text(claim, "kind", "PersistentVolumeClaim");
+    }
 }
 
 /// A Job by itself; the template in a CronJob gets none of these.
@@ -86,6 +90,17 @@ fn cron_job(spec: &mut Value) {
     default(spec, "suspend", false);
     default(spec, "successfulJobsHistoryLimit", 3);
     default(spec, "failedJobsHistoryLimit", 1);
+}
+
+/// Version 1 says CPU use in a field; other metrics stand in an annotation.
+fn old_autoscaler(scaler: &mut Value) {
+    let annotation = "autoscaling.alpha.kubernetes.io/metrics";
+    let others = get(&scaler["metadata"]["annotations"], annotation).is_some();
+    let spec = object_mut(scaler, "spec");
+    default(spec, "minReplicas", 1);
+    if !others {
+        default(spec, "targetCPUUtilizationPercentage", 80);
+    }
 }
 
 fn autoscaler(spec: &mut Value) {
