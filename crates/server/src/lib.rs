@@ -5,7 +5,10 @@
 //! calls on it. What plugs in between (identity, rights, admission, allocation) does
 //! so through the traits of [`seams`]. Nothing else in the house touches the store.
 
+pub mod admission;
+pub mod allocate;
 pub mod auth;
+pub mod bootstrap;
 pub mod clock;
 pub mod http;
 pub mod pki;

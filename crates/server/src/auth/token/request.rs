@@ -19,7 +19,7 @@ use super::{Claims, Tokens};
 use crate::auth::node::references::text;
 use crate::clock::rfc3339;
 use crate::registry::{Call, Registry};
-use crate::seams::Action;
+use crate::seams::{Action, Operation};
 
 const GROUP: &str = "authentication.k8s.io";
 const KIND: &str = "TokenRequest";
@@ -175,10 +175,15 @@ impl Action for TokenRequest {
     fn act<'a>(
         &'a self,
         call: &'a Call,
-        _: &'a Registry,
+        registry: &'a Registry,
         body: Value,
     ) -> BoxFuture<'a, Result<Value, Status>> {
-        Box::pin(std::future::ready(self.issue(call, body)))
+        Box::pin(async move {
+            // Admission sees what was asked for, before defaults: a node may ask only
+            // for tokens that its pods ask for.
+            registry.admit(call, Operation::Create, None, Some(&body)).await?;
+            self.issue(call, body)
+        })
     }
 }
 

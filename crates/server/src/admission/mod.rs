@@ -1,0 +1,68 @@
+//! Admission plugins: what a write must respect beyond its own kind's rules, and what
+//! it is given that its author did not say. In upstream's order.
+//!
+//! Each plugin looks at the store's newest state; none keeps any of its own.
+
+mod namespace;
+mod node_restriction;
+mod pod_defaults;
+mod service_account;
+
+use std::sync::Arc;
+
+use carrack_api::status::Status;
+use carrack_api::{Key, Record, Value};
+use carrack_store::Store;
+
+pub use namespace::NamespaceLifecycle;
+pub use node_restriction::NodeRestriction;
+pub use pod_defaults::{DefaultTolerationSeconds, Priority, TaintNodesByCondition};
+pub use service_account::ServiceAccount;
+
+use crate::auth::Authorizers;
+use crate::auth::rbac::Escalation;
+use crate::seams::{Admission, AdmissionRequest};
+
+/// The plugins that every server runs, in their order.
+pub fn plugins(store: &Arc<dyn Store>, authorizers: &Arc<Authorizers>) -> Vec<Arc<dyn Admission>> {
+    vec![
+        Arc::new(NamespaceLifecycle::new(store.clone())),
+        Arc::new(ServiceAccount::new(store.clone())),
+        Arc::new(NodeRestriction::new(store.clone(), authorizers.clone())),
+        Arc::new(TaintNodesByCondition),
+        Arc::new(Priority::new(store.clone())),
+        Arc::new(DefaultTolerationSeconds),
+        Arc::new(Escalation::new(authorizers.rbac().clone(), authorizers.clone())),
+    ]
+}
+
+/// 403 about the object of a request: `pods "web" is forbidden: detail`.
+fn refuse(request: &AdmissionRequest<'_>, object: Option<&Value>, detail: &str) -> Status {
+    let meta = |field: &str| {
+        let text = object?.get("metadata")?.get(field)?.as_str()?;
+        (!text.is_empty()).then(|| text.to_owned())
+    };
+    let call = request.call;
+    let given = (!call.name.is_empty()).then(|| call.name.to_string());
+    let name = given.or_else(|| meta("name")).or_else(|| meta("generateName"));
+    let name = name.unwrap_or_else(|| "Unknown".to_owned());
+    Status::forbidden(&call.kind.group, &call.kind.plural, &name, detail)
+}
+
+/// The newest record of an object.
+fn look_up(store: &Arc<dyn Store>, resource: &str, namespace: &str, name: &str) -> Option<Arc<Record>> {
+    store.get(&Key::new(resource, namespace, name))
+}
+
+/// The list at `field` of an object, made if it is not there. `None` when the object
+/// is not an object, which decoding has ruled out.
+fn list_mut<'a>(object: &'a mut Value, field: &str) -> Option<&'a mut Vec<Value>> {
+    let list = object.as_object_mut()?.entry(field).or_insert_with(|| Value::Array(Vec::new()));
+    if list.is_null() {
+        *list = Value::Array(Vec::new());
+    }
+    list.as_array_mut()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! What a cluster has from its first moment: namespaces, priority classes, its range
+//! of cluster IPs, the `kubernetes` Service that leads to its API, default roles.
+//!
+//! Everything is made through the registry like anybody's object, compared before it
+//! is written, and may be made by several servers at once. On a data directory that
+//! has it all, nothing is written.
+
+mod objects;
+mod reconcile;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use carrack_api::status::Status;
+use carrack_api::{Key, Value};
+use futures::future::join_all;
+
+use crate::allocate::Ranges;
+use crate::auth::rbac::policy;
+use crate::registry::Registry;
+use crate::request::User;
+use reconcile::Step;
+
+/// Writes of one object tried against others who write it.
+const ATTEMPTS: usize = 5;
+
+/// What the objects are made of.
+#[derive(Debug, Clone)]
+pub struct BootstrapConfig {
+    /// Where cluster IPs come from.
+    pub ranges: Ranges,
+    /// Addresses at which pods reach this API server; never the loopback. None leaves
+    /// the `kubernetes` Service without endpoints.
+    pub advertise: Vec<IpAddr>,
+    /// The port there.
+    pub port: u16,
+    /// The CA of client certificates in PEM, for servers behind this one.
+    pub client_ca: String,
+}
+
+/// Makes what everything else needs: done before the server is ready.
+///
+/// # Errors
+/// The first object that could not be made.
+pub async fn bootstrap(registry: &Registry, config: &BootstrapConfig) -> Result<(), Status> {
+    ensure_all(registry, objects::cluster(config, registry.now())).await?;
+    ensure_all(registry, objects::in_namespaces(config)).await
+}
+
+/// Makes the default roles and bindings, or adds to them what they lack. Whoever is in
+/// `system:masters` needs none of them, so readiness need not wait for this.
+///
+/// # Errors
+/// The first object that could not be made.
+pub async fn bootstrap_roles(registry: &Registry) -> Result<(), Status> {
+    ensure_all(registry, policy::objects()).await
+}
+
+/// Puts back what leads to the API whenever someone deletes or changes it, for as long
+/// as the server runs.
+pub async fn keep(registry: Arc<Registry>, config: BootstrapConfig) {
+    let keys: Vec<Key> = objects::in_namespaces(&config).iter().map(|(r, o)| key_of(r, o)).collect();
+    loop {
+        let revision = registry.store().revision();
+        if let Err(error) = bootstrap(&registry, &config).await {
+            tracing::warn!(%error, "cannot put back the cluster's own objects");
+        }
+        changed(&registry, &keys, revision).await;
+    }
+}
+
+/// Resolves when one of the keys changes after a revision. Our own writes count, and
+/// are found to be as they should.
+async fn changed(registry: &Registry, keys: &[Key], revision: u64) {
+    let mut resources: BTreeMap<&str, Vec<&Key>> = BTreeMap::new();
+    for key in keys {
+        resources.entry(key.resource()).or_default().push(key);
+    }
+    let watches = resources.into_iter().map(|(resource, keys)| {
+        let watch = registry.store().watch(resource, revision);
+        Box::pin(async move {
+            let Ok(mut watch) = watch else { return };
+            while let Ok(events) = watch.next().await {
+                if events.iter().any(|event| keys.contains(&&event.record.key)) {
+                    return;
+                }
+            }
+        })
+    });
+    futures::future::select_all(watches).await;
+}
+
+/// Makes all objects at once, so that their writes share a sync.
+async fn ensure_all(registry: &Registry, objects: Vec<(&'static str, Value)>) -> Result<(), Status> {
+    let each = objects.into_iter().map(|(resource, object)| ensure(registry, resource, object));
+    join_all(each).await.into_iter().collect()
+}
+
+fn key_of(resource: &str, object: &Value) -> Key {
+    let part = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    Key::new(resource, part("namespace"), part("name"))
+}
+
+/// Brings one object to what it should be, again if someone else writes it.
+async fn ensure(registry: &Registry, resource: &'static str, wanted: Value) -> Result<(), Status> {
+    let key = key_of(resource, &wanted);
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match try_ensure(registry, &key, &wanted).await {
+            Ok(()) => return Ok(()),
+            Err(status) if matches!(status.reason, "AlreadyExists" | "Conflict" | "NotFound") => {
+                last = Some(status);
+            }
+            Err(status) => return Err(status),
+        }
+    }
+    Err(last.unwrap_or_else(|| Status::internal(format!("{key} cannot be made"))))
+}
+
+async fn try_ensure(registry: &Registry, key: &Key, wanted: &Value) -> Result<(), Status> {
+    let current = registry.store().get(key).map(|record| record.decode());
+    let call = registry.call(User::loopback(), key.resource(), key.namespace(), key.name())?;
+    match reconcile::step(current.as_ref(), wanted) {
+        Step::Nothing => {}
+        Step::Create => {
+            registry.create(&call, wanted.clone()).await?;
+            if let Some(status) = wanted.get("status") {
+                registry.modify(&call.on("status"), |object| set_status(object, status)).await?;
+            }
+        }
+        Step::Update(object) => _ = registry.update(&call, object).await?,
+        Step::Status(status) => {
+            registry.modify(&call.on("status"), |object| set_status(object, &status)).await?;
+        }
+        Step::Replace => {
+            registry.delete(&call, &Default::default()).await?;
+            registry.create(&call, wanted.clone()).await?;
+        }
+    }
+    Ok(())
+}
+
+fn set_status(object: &mut Value, status: &Value) -> Result<(), Status> {
+    object["status"] = status.clone();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! Bootstrapping a registry, once and again.
+
+use std::time::Instant;
+
+use super::*;
+use crate::Server;
+use crate::allocate::Services;
+use crate::auth::testing::store;
+
+fn server() -> Server {
+    let store = store();
+    Server::builder(store.clone(), carrack_api::kinds::builtin())
+        .strategy("services", Arc::new(Services::new(store, Ranges::default())))
+        .build()
+}
+
+fn config(address: [u8; 4]) -> BootstrapConfig {
+    BootstrapConfig {
+        ranges: Ranges::default(),
+        advertise: vec![address.into()],
+        port: 6443,
+        client_ca: "ca".into(),
+    }
+}
+
+fn get(registry: &Registry, key: &str) -> Value {
+    let (resource, rest) = key.split_once(' ').unwrap();
+    let (namespace, name) = rest.split_once('/').unwrap();
+    let record = registry.store().get(&Key::new(resource, namespace, name));
+    record.unwrap_or_else(|| panic!("{key} is missing")).decode()
+}
+
+#[tokio::test]
+async fn makes_everything_once() {
+    let server = server();
+    let registry = server.registry();
+    let started = Instant::now();
+    bootstrap(registry, &config([192, 0, 2, 7])).await.unwrap();
+    bootstrap_roles(registry).await.unwrap();
+    eprintln!("first start: {:?}", started.elapsed());
+    let service = get(registry, "services default/kubernetes");
+    assert_eq!(service["spec"]["clusterIPs"], serde_json::json!(["10.96.0.1"]));
+    assert_eq!(service["spec"]["ipFamilies"], serde_json::json!(["IPv4"]));
+    let address = get(registry, "ipaddresses.networking.k8s.io /10.96.0.1");
+    assert_eq!(address["spec"]["parentRef"]["name"], "kubernetes");
+    let slice = get(registry, "endpointslices.discovery.k8s.io default/kubernetes");
+    assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.7");
+    let range = get(registry, "servicecidrs.networking.k8s.io /kubernetes");
+    assert_eq!(range["status"]["conditions"][0]["status"], "True");
+    for key in [
+        "namespaces /kube-node-lease",
+        "priorityclasses.scheduling.k8s.io /system-node-critical",
+        "clusterroles.rbac.authorization.k8s.io /cluster-admin",
+        "rolebindings.rbac.authorization.k8s.io kube-public/system:controller:bootstrap-signer",
+        "configmaps kube-system/extension-apiserver-authentication",
+    ] {
+        get(registry, key);
+    }
+    // Again: nothing is written.
+    let revision = registry.store().revision();
+    let started = Instant::now();
+    bootstrap(registry, &config([192, 0, 2, 7])).await.unwrap();
+    bootstrap_roles(registry).await.unwrap();
+    eprintln!("second start: {:?}", started.elapsed());
+    assert_eq!(registry.store().revision(), revision);
+    // The machine has moved.
+    bootstrap(registry, &config([192, 0, 2, 8])).await.unwrap();
+    let slice = get(registry, "endpointslices.discovery.k8s.io default/kubernetes");
+    assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.8");
+    let endpoints = get(registry, "endpoints default/kubernetes");
+    assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "192.0.2.8");
+}
+
+#[tokio::test]
+async fn several_at_once_agree() {
+    let server = server();
+    let registry = server.registry();
+    let config = config([192, 0, 2, 7]);
+    let all = join_all(
+        (0..4).map(|_| async { bootstrap(registry, &config).await.and(bootstrap_roles(registry).await) }),
+    );
+    for result in all.await {
+        result.unwrap();
+    }
+    get(registry, "services default/kubernetes");
+}
+
+#[tokio::test]
+async fn puts_back_what_is_deleted() {
+    let server = server();
+    let registry = server.registry();
+    let keeper = tokio::spawn(keep(registry.clone(), config([192, 0, 2, 7])));
+    let key = Key::new("services", "default", "kubernetes");
+    let appears = || async {
+        while registry.store().get(&key).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    appears().await;
+    let call = registry.call(User::loopback(), "services", "default", "kubernetes").unwrap();
+    registry.delete(&call, &Default::default()).await.unwrap();
+    appears().await;
+    keeper.abort();
+}
