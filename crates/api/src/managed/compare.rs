@@ -1,6 +1,8 @@
 //! What differs between two objects, as sets of fields: structured-merge-diff's
 //! comparison, by the schema. Subtrees that are equal are not entered.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value};
 
 use super::set::{Set, node};
@@ -121,7 +123,7 @@ impl Comparer<'_> {
         new: Option<&Value>,
         out: &mut Difference,
     ) {
-        self.element(|| format!("f:{key}"), place, old, new, out);
+        self.element(|| ["f:", key].concat(), place, old, new, out);
     }
 
     fn element(
@@ -183,41 +185,35 @@ impl Comparer<'_> {
         out: &mut Difference,
     ) -> bool {
         let (old, new) = (self.index(field, item, old), self.index(field, item, new));
-        for (name, items) in &new {
-            let before = find(&old, name);
-            match (before.unwrap_or_default(), &items[..]) {
-                ([] | [_], [_]) => {
-                    let before = before.and_then(|items| items.first()).copied();
-                    self.element(|| name.clone(), bare(item), before, Some(items[0]), out);
+        for run in new.chunk_by(|a, b| a.0 == b.0) {
+            let name = &run[0].0;
+            match (find(&old, name), run) {
+                (before @ ([] | [_]), [(_, value)]) => {
+                    let before = before.first().map(|(_, value)| *value);
+                    self.element(|| name.clone(), bare(item), before, Some(value), out);
                 }
                 // Duplicates are compared as a whole.
-                (before, items) if before != items => {
+                (before, run) if before != run => {
                     out.changed.insert(name.clone(), Value::Object(Set::new()));
                 }
                 _ => {}
             }
         }
-        for (name, items) in old.iter().filter(|(name, _)| find(&new, name).is_none()) {
-            let before = items.first().copied();
-            self.element(|| name.clone(), bare(item), before, None, out);
+        for run in old.chunk_by(|a, b| a.0 == b.0) {
+            let (name, value) = &run[0];
+            if find(&new, name).is_empty() {
+                self.element(|| name.clone(), bare(item), Some(value), None, out);
+            }
         }
         true
     }
 
-    /// The items of an associative list by their path elements.
+    /// The items of an associative list by their path elements, sorted.
     fn index<'v>(&self, field: &Field, item: &Ty, list: Option<&'v Value>) -> Index<'v> {
-        let mut index: Index<'v> = Vec::new();
-        let mut unsorted = Vec::new();
-        for value in list.and_then(Value::as_array).into_iter().flatten() {
-            unsorted.push((self.path_element(field, item, value), value));
-        }
-        unsorted.sort_by(|a, b| a.0.cmp(&b.0));
-        for (name, value) in unsorted {
-            match index.last_mut() {
-                Some((last, items)) if *last == name => items.push(value),
-                _ => index.push((name, vec![value])),
-            }
-        }
+        let items = list.and_then(Value::as_array).into_iter().flatten();
+        let mut index: Index<'v> =
+            items.map(|value| (self.path_element(field, item, value), value)).collect();
+        index.sort_by(|a, b| a.0.cmp(&b.0));
         index
     }
 
@@ -226,15 +222,19 @@ impl Comparer<'_> {
         if field.list == ListType::Set {
             return format!("v:{value}");
         }
+        let mut element = String::with_capacity(48);
+        element.push_str("k:{");
         let mut names: Vec<&str> = field.list_keys.iter().map(|key| &**key).collect();
         names.sort_unstable();
-        let mut element = String::from("k:{");
         for (at, name) in names.into_iter().enumerate() {
             element.push_str(if at > 0 { ",\"" } else { "\"" });
             element.push_str(name);
             element.push_str("\":");
             match value.get(name) {
-                Some(key) => element.push_str(&key.to_string()),
+                Some(key) => {
+                    // A String takes whatever is written to it.
+                    let _ = write!(element, "{key}");
+                }
                 None => element.push_str(self.default(item, name)),
             }
         }
@@ -249,12 +249,14 @@ impl Comparer<'_> {
     }
 }
 
-/// Items by path element, sorted.
-type Index<'v> = Vec<(String, Vec<&'v Value>)>;
+/// Items by path element, sorted; duplicates are neighbours.
+type Index<'v> = Vec<(String, &'v Value)>;
 
-fn find<'i, 'v>(index: &'i Index<'v>, name: &str) -> Option<&'i [&'v Value]> {
-    let at = index.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
-    Some(&index[at].1)
+/// The items of a path element.
+fn find<'i, 'v>(index: &'i [(String, &'v Value)], name: &str) -> &'i [(String, &'v Value)] {
+    let start = index.partition_point(|(known, _)| known.as_str() < name);
+    let count = index[start..].iter().take_while(|(known, _)| known == name).count();
+    &index[start..start + count]
 }
 
 fn is_empty(value: Option<&Value>) -> bool {
@@ -272,15 +274,19 @@ fn maps<'v>(
     new: Option<&'v Value>,
     mut visit: impl FnMut(&str, Option<&'v Value>, Option<&'v Value>),
 ) -> bool {
-    let none = Map::new();
     let map = |value: Option<&'v Value>| match value {
         None | Some(Value::Null) => Some(None),
         Some(Value::Object(map)) => Some(Some(map)),
         Some(_) => None,
     };
     let (Some(old), Some(new)) = (map(old), map(new)) else { return false };
-    for key in keys(old.unwrap_or(&none), new.unwrap_or(&none)) {
-        visit(key, old.and_then(|map| map.get(key)), new.and_then(|map| map.get(key)));
+    for (key, value) in new.into_iter().flatten() {
+        visit(key, old.and_then(|old| old.get(key)), Some(value));
+    }
+    for (key, value) in old.into_iter().flatten() {
+        if !new.is_some_and(|new| new.contains_key(key)) {
+            visit(key, Some(value), None);
+        }
     }
     true
 }
