@@ -1,2 +1,54 @@
-//! Carrack.
-fn main() {}
+//! The binary `carrack`: the only place where concrete parts are wired together.
+//!
+//! Before anything else it looks whether it was started as a pod's shim, which must
+//! stay single-threaded and small; only then do threads, allocator pools and the
+//! command line come into being.
+
+mod args;
+mod command;
+mod config;
+mod dialer;
+mod dirs;
+mod example;
+mod hello;
+mod node;
+mod plane;
+mod process;
+mod progress;
+mod source;
+mod sys;
+
+use std::process::ExitCode;
+
+use args::{Carrack, Command};
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == carrack_runtime::SHIM_COMMAND) {
+        return ExitCode::from(carrack_runtime::shim_main(arguments) as u8);
+    }
+    let carrack = Carrack::parse();
+    let done = match carrack.command {
+        Command::Hello(hello) => hello::serve(hello.listen),
+        Command::Version => {
+            println!("carrack {} (Kubernetes API v1.36)", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        Command::Up(up) => command::up::run(up),
+        Command::Down(down) => command::down::run(&down),
+        Command::Server(server) => command::server::run(server),
+        Command::Image(image) => command::image::run(image),
+        Command::Kubeconfig(at) => command::kubeconfig::run(&at),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("carrack: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The command line. Every setting can also come from the environment
+//! (`CARRACK_DATA_DIR`) or from `DIR/config.yaml`; a flag wins over the environment,
+//! and both over the file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Settings;
+
+/// A container orchestrator in one binary that speaks the Kubernetes API.
+#[derive(Debug, Parser)]
+#[command(name = "carrack", version, about, after_help = EXAMPLES)]
+pub struct Carrack {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  carrack up --example hello          a cluster on this machine, and something that runs in it
+  export KUBECONFIG=/var/lib/carrack/kubeconfig; kubectl get pods
+  carrack server --data-dir ./data    only the control plane; needs no root
+  carrack down --purge                leave the machine as it was";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start everything on this machine: control plane, node, network, DNS (as root)
+    Up(Up),
+    /// Stop the cluster on this machine and all its containers
+    Down(Down),
+    /// Start only the control plane: API server, controllers, scheduler
+    Server(Server),
+    /// Import, list or remove container images of this node
+    Image(Image),
+    /// Print the kubeconfig of the administrator
+    Kubeconfig(DataDir),
+    /// Print the version
+    Version,
+    /// Answer HTTP requests with a greeting (the program in the example's image)
+    #[command(hide = true)]
+    Hello(Hello),
+}
+
+/// Where the data lies.
+#[derive(Debug, Clone, Args)]
+pub struct DataDir {
+    /// Directory that holds everything: database, keys, images, pods
+    #[arg(long, env = "CARRACK_DATA_DIR", default_value = "/var/lib/carrack", value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+/// `carrack up`.
+#[derive(Debug, Clone, Args)]
+pub struct Up {
+    /// Where the data lies.
+    #[command(flatten)]
+    pub at: DataDir,
+    /// What the cluster looks like.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Deploy an example once the node is ready
+    #[arg(long, value_name = "NAME")]
+    pub example: Option<Example>,
+    /// Return once everything runs; the cluster goes on in the background
+    #[arg(long)]
+    pub detach: bool,
+    /// This is the background half of `--detach`
+    #[arg(long, hide = true)]
+    pub report: bool,
+}
+
+/// Examples that ship in the binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Example {
+    /// A Deployment, a Service and a NodePort that greet
+    Hello,
+}
+
+/// `carrack down`.
+#[derive(Debug, Clone, Args)]
+pub struct Down {
+    /// Where the data lies.
+    #[command(flatten)]
+    pub at: DataDir,
+    /// Remove the data directory too
+    #[arg(long)]
+    pub purge: bool,
+}
+
+/// `carrack server`.
+#[derive(Debug, Clone, Args)]
+pub struct Server {
+    /// Where the data lies.
+    #[command(flatten)]
+    pub at: DataDir,
+    /// What the cluster looks like.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Where objects are kept
+    #[arg(long, env = "CARRACK_STORE", value_enum, default_value_t = StoreKind::Sqlite)]
+    pub store: StoreKind,
+    /// Parts to leave out, separated by commas
+    #[arg(long, env = "CARRACK_DISABLE", value_enum, value_delimiter = ',', value_name = "PART,…")]
+    pub disable: Vec<Part>,
+}
+
+/// Backends of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StoreKind {
+    /// A database in the data directory
+    Sqlite,
+    /// Nothing is kept
+    Memory,
+}
+
+/// Parts of the control plane that something else can stand in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// All controllers
+    Controllers,
+    /// The scheduler
+    Scheduler,
+}
+
+/// `carrack image`.
+#[derive(Debug, Clone, Args)]
+pub struct Image {
+    /// Where the data lies.
+    #[command(flatten)]
+    pub at: DataDir,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: ImageAction,
+}
+
+/// What to do with images.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ImageAction {
+    /// Import docker or OCI archives (`docker save`, `skopeo copy … oci-archive:`)
+    Import {
+        /// Archives, plain or gzipped
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// List the images
+    List,
+    /// Remove an image by reference, digest or id
+    Remove {
+        /// Such as `docker.io/library/nginx:1.27`
+        reference: String,
+    },
+}
+
+/// `carrack hello`.
+#[derive(Debug, Clone, Args)]
+pub struct Hello {
+    /// Address to listen on
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+}

@@ -1,0 +1,7 @@
+//! One file a command.
+
+pub mod down;
+pub mod image;
+pub mod kubeconfig;
+pub mod server;
+pub mod up;

@@ -1,0 +1,192 @@
+//! The data directory: where things lie, its format version, and who holds it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+/// Version of the directory's layout, in its file `format`.
+const FORMAT: u32 = 1;
+
+/// A data directory.
+#[derive(Debug, Clone)]
+pub struct Dirs {
+    root: PathBuf,
+}
+
+/// Proof that no other process runs on the directory; released when dropped.
+pub struct Held {
+    _lock: Flock<File>,
+}
+
+impl Dirs {
+    /// Opens the directory, making it when absent.
+    ///
+    /// # Errors
+    /// When it was written by a newer version, or cannot be made.
+    pub fn open(root: &Path) -> Result<Self> {
+        let make = || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+            fs::canonicalize(root)
+        };
+        let root = make().with_context(|| format!("cannot make the data directory {}", root.display()))?;
+        let dirs = Self { root };
+        dirs.check_format()?;
+        Ok(dirs)
+    }
+
+    /// Opens the directory only if it is there.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn existing(root: &Path) -> Result<Option<Self>> {
+        if root.join("format").exists() { Self::open(root).map(Some) } else { Ok(None) }
+    }
+
+    fn check_format(&self) -> Result<()> {
+        let path = self.root.join("format");
+        match fs::read_to_string(&path) {
+            Ok(text) => match text.trim().parse::<u32>() {
+                Ok(found) if found <= FORMAT => Ok(()),
+                Ok(found) => bail!(
+                    "{} has format {found}, this carrack knows up to {FORMAT}; use the newer version that wrote it",
+                    self.root.display()
+                ),
+                Err(_) => {
+                    bail!("{} does not hold a number; is this a carrack data directory?", path.display())
+                }
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                write_private(&path, format!("{FORMAT}\n").as_bytes())
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Takes the directory for this process, noting its id for `carrack down`.
+    ///
+    /// # Errors
+    /// When another process has it.
+    pub fn hold(&self) -> Result<Held> {
+        match Flock::lock(self.open_pid_file()?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Held::note(lock),
+            Err((mut file, _)) => {
+                let mut pid = String::new();
+                let _ = file.read_to_string(&mut pid);
+                bail!(
+                    "carrack runs already on {} (process {}); `carrack down` stops it",
+                    self.root.display(),
+                    pid.trim()
+                )
+            }
+        }
+    }
+
+    /// As [`hold`](Self::hold), but waits until whoever has the directory lets it go.
+    ///
+    /// # Errors
+    /// The file cannot be opened or locked.
+    pub fn hold_when_free(&self) -> Result<Held> {
+        match Flock::lock(self.open_pid_file()?, FlockArg::LockExclusive) {
+            Ok(lock) => Held::note(lock),
+            Err((_, error)) => Err(error).context("cannot take over the data directory"),
+        }
+    }
+
+    fn open_pid_file(&self) -> Result<File> {
+        let path = self.pid_file();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.open(&path).with_context(|| format!("cannot open {}", path.display()))
+    }
+
+    /// The process that holds the directory, if one does.
+    pub fn holder(&self) -> Option<i32> {
+        let file = OpenOptions::new().read(true).write(true).open(self.pid_file()).ok()?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(_) => None,
+            Err((mut file, _)) => {
+                let mut pid = String::new();
+                file.read_to_string(&mut pid).ok()?;
+                pid.trim().parse().ok()
+            }
+        }
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.root.join("carrack.db")
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.root.join("kubeconfig")
+    }
+
+    /// Where a detached process logs.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("carrack.log")
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.root.join("carrack.pid")
+    }
+}
+
+impl Held {
+    /// Notes in the locked file which process has it.
+    fn note(lock: Flock<File>) -> Result<Self> {
+        lock.set_len(0)?;
+        (&*lock).write_all(format!("{}\n", std::process::id()).as_bytes())?;
+        Ok(Self { _lock: lock })
+    }
+}
+
+/// Writes a file that only its owner can read, all or nothing.
+///
+/// # Errors
+/// When it cannot be written, naming the path.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = Dirs::open(&dir.path().join("data")).unwrap();
+        let held = dirs.hold().unwrap();
+        assert_eq!(dirs.holder(), Some(std::process::id() as i32));
+        assert!(dirs.hold().is_err());
+        drop(held);
+        assert_eq!(dirs.holder(), None);
+        dirs.hold().unwrap();
+    }
+
+    #[test]
+    fn refuses_a_newer_format() {
+        let dir = tempfile::tempdir().unwrap();
+        Dirs::open(dir.path()).unwrap();
+        fs::write(dir.path().join("format"), "2\n").unwrap();
+        assert!(Dirs::open(dir.path()).unwrap_err().to_string().contains("format 2"));
+    }
+}

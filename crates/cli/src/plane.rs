@@ -1,0 +1,210 @@
+//! The control plane of one process: store, server, controllers, scheduler, wired
+//! together. Each component has an identity of its own and passes the server's
+//! pipeline; only reads are shared.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use carrack_api::{Kinds, kinds};
+use carrack_client::{Client, Clients, Identity, Informers, Resource, Source};
+use carrack_server::auth::impersonate::Impersonation;
+use carrack_server::auth::token::{TokenConfig, Tokens};
+use carrack_server::auth::{self, Anonymous, Authorizers, CertificateAuthenticator};
+use carrack_server::http::listen::serve;
+use carrack_server::pki::{Names, Pki};
+use carrack_server::{Server, SystemClock};
+use carrack_store::{Limits, Local, Store};
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::args::{Part, StoreKind};
+use crate::config::Config;
+use crate::dialer::Dialer;
+use crate::dirs::Dirs;
+use crate::source::{self, InProcess};
+
+/// What runs and where objects are kept.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The store's backend.
+    pub store: StoreKind,
+    /// Parts to leave out.
+    pub disable: Vec<Part>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { store: StoreKind::Sqlite, disable: Vec::new() }
+    }
+}
+
+/// A running control plane.
+pub struct Plane {
+    server: Server,
+    source: Arc<dyn Source>,
+    clients: Clients,
+    pki: Arc<Pki>,
+    url: String,
+    resources: watch::Sender<Arc<[Resource]>>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Plane {
+    /// Starts everything; the API answers when this returns.
+    ///
+    /// # Errors
+    /// A port is taken, the database or the keys cannot be opened.
+    pub async fn start(dirs: &Dirs, config: &Config, options: &Options) -> Result<Self> {
+        let url = format!("https://{}", config.listen[0]);
+        let pki = Arc::new(Pki::open_or_create(dirs.root(), names(config, &url), Timestamp::now())?);
+        let store: Arc<dyn Store> = match options.store {
+            StoreKind::Memory => Arc::new(Local::memory(Limits::default())),
+            StoreKind::Sqlite => Arc::new(Local::sqlite(&dirs.database(), Limits::default())?),
+        };
+        let server = build(&store, &pki, config)?;
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        listen(&server, &pki, config, &stopping, &mut tasks).await?;
+
+        let source = InProcess::new(&server);
+        let clients = source::clients(&server);
+        let resources = watch::channel(listable(&server.registry().kinds())).0;
+        let plane = Self { server, source, clients, pki, url, resources, stop, tasks };
+        Ok(plane.with_components(options))
+    }
+
+    fn with_components(mut self, options: &Options) -> Self {
+        let clock = Arc::new(carrack_client::SystemClock);
+        let informers = Arc::new(Informers::new(self.source.clone()));
+        if !options.disable.contains(&Part::Controllers) {
+            let context = carrack_controllers::Context {
+                informers,
+                clients: self.clients.clone(),
+                clock: clock.clone(),
+                resources: self.resources.subscribe(),
+                root_ca_pem: self.pki.ca_pem().to_owned(),
+                disabled: Default::default(),
+            };
+            let controllers = carrack_controllers::start(context);
+            self.tasks.spawn(controllers.wait());
+        }
+        if !options.disable.contains(&Part::Scheduler) {
+            let context = carrack_scheduler::Context {
+                source: self.source.clone(),
+                clients: self.clients.clone(),
+                clock,
+                seed: Timestamp::now().as_nanosecond() as u64,
+            };
+            self.tasks.spawn(carrack_scheduler::run(context));
+        }
+        self
+    }
+
+    /// Where the API is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Reads that share the server's records.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
+    /// A client of this process under an identity.
+    pub fn client(&self, identity: &Identity) -> Client {
+        (self.clients)(identity)
+    }
+
+    /// Makes clients of this process.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// The cluster's keys.
+    pub fn pki(&self) -> &Arc<Pki> {
+        &self.pki
+    }
+
+    /// Ends requests, then everything else; what was acknowledged is on disk.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+fn names(config: &Config, url: &str) -> Names {
+    let mut addresses: Vec<IpAddr> = config.listen.iter().map(|address| address.ip()).collect();
+    addresses.extend([config.node_address, config.api_service]);
+    Names {
+        url: url.to_owned(),
+        hosts: vec![config.node_name.clone()],
+        addresses,
+        domain: config.domain.clone(),
+    }
+}
+
+fn build(store: &Arc<dyn Store>, pki: &Pki, config: &Config) -> Result<Server> {
+    let clock = Arc::new(SystemClock);
+    let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
+    let tokens = TokenConfig { audiences: vec![issuer.clone()], issuer };
+    let tokens = Arc::new(Tokens::new(tokens, pki.token_keys(), store.clone(), clock.clone())?);
+    let authorizers = Arc::new(Authorizers::new(store.clone()));
+    let mut builder = Server::builder(store.clone(), kinds::builtin())
+        .clock(clock)
+        .authenticator(Arc::new(CertificateAuthenticator))
+        .authenticator(tokens.clone())
+        .authenticator(Arc::new(Anonymous))
+        .impersonator(Arc::new(Impersonation::new(authorizers.clone())))
+        .authorizer(authorizers.clone())
+        .node_dialer(Dialer::new(pki)?);
+    for (resource, action) in auth::reviews::actions(&authorizers, &tokens) {
+        builder = builder.action(resource, action);
+    }
+    Ok(builder.build())
+}
+
+async fn listen(
+    server: &Server,
+    pki: &Pki,
+    config: &Config,
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> Result<()> {
+    let tls = Arc::new(pki.server_config(Arc::new(SystemClock))?);
+    for address in &config.listen {
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}; is another cluster running? --listen takes another address")
+        })?;
+        let (server, tls, mut stopping) = (server.clone(), tls.clone(), stopping.clone());
+        tasks.spawn(async move {
+            let stopped = async move {
+                // A sender that is gone means the same.
+                let _ = stopping.wait_for(|stop| *stop).await;
+            };
+            if let Err(error) = serve(server, listener, tls, Default::default(), stopped).await {
+                tracing::error!(%error, "the API's listener ended");
+            }
+        });
+    }
+    Ok(())
+}
+
+/// What the garbage collector and the namespace controller look through: every kind
+/// that can be listed and deleted, in its preferred version.
+fn listable(kinds: &Kinds) -> Arc<[Resource]> {
+    let can = |kind: &carrack_api::Kind, verb: &str| kind.verbs.iter().any(|v| &**v == verb);
+    let named = |kind: &Arc<carrack_api::Kind>| Resource {
+        group: kind.group.to_string().into(),
+        version: kind.versions[0].name.to_string().into(),
+        plural: kind.plural.to_string().into(),
+        kind: kind.kind.to_string().into(),
+        store: kind.resource.to_string().into(),
+        namespaced: kind.namespaced,
+    };
+    kinds.iter().filter(|kind| can(kind, "list") && can(kind, "delete")).map(named).collect()
+}

@@ -1,0 +1,50 @@
+//! What every long-running command shares: threads, logging, signals.
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Worker threads at most: the work is short and the machines are small.
+const WORKERS: usize = 8;
+
+/// The runtime that everything runs on.
+///
+/// # Errors
+/// The kernel gives no threads.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.clamp(2, WORKERS))
+        .thread_name("carrack")
+        .enable_all()
+        .build()
+        .context("cannot start threads")
+}
+
+/// Logs to standard error by a filter such as `info` or `warn,carrack_server=debug`.
+///
+/// # Errors
+/// The filter cannot be read.
+pub fn log(filter: &str) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .with_context(|| format!("{filter:?} is not a log filter such as info or carrack_server=debug"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("cannot log: {error}"))
+}
+
+/// Resolves at the first SIGINT or SIGTERM.
+///
+/// # Errors
+/// Signals cannot be handled.
+pub async fn told_to_stop() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
