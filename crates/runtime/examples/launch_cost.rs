@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use carrack_runtime::image::build::{BuildFile, oci_archive};
 use carrack_runtime::{
-    Builtin, BuiltinConfig, ContainerSpec, ImageConfig, Runtime, SHIM_COMMAND, SandboxId, SandboxSpec,
-    shim_main,
+    Builtin, BuiltinConfig, ContainerSpec, ContainerState, ImageConfig, Runtime, SHIM_COMMAND, SandboxId,
+    SandboxSpec, shim_main,
 };
 
 const IMAGE: &str = "localhost/cost:1";
@@ -36,7 +36,7 @@ async fn measure(pods: usize) {
     let runtime = Arc::new(Builtin::open(config).await.expect("the runtime opens"));
     import(&runtime, &dir).await;
     for at_once in [false, true] {
-        let (start, cpu) = (Instant::now(), machine_cpu());
+        let (start, cpu) = (Instant::now(), cpu_of("self"));
         let mut times = Vec::new();
         let mut ids = Vec::new();
         if at_once {
@@ -54,9 +54,17 @@ async fn measure(pods: usize) {
                 times.push(steps);
             }
         }
-        let (wall, cpu) = (start.elapsed(), machine_cpu() - cpu);
+        let (wall, cpu) = (start.elapsed(), cpu_of("self") - cpu);
         let title = if at_once { "all at once" } else { "one after the other" };
-        println!("{pods} pods, {title}: {:.0} ms in all, {:.2} ms CPU a pod", ms(wall), cpu / pods as f64);
+        let (shims, containers) = cpu_of_pods(&runtime, &ids).await;
+        let n = pods as f64;
+        println!(
+            "{pods} pods, {title}: {:.0} ms in all; CPU a pod: agent {:.2}, shim {:.2}, container {:.2} ms",
+            ms(wall),
+            cpu / n,
+            shims / n,
+            containers / n
+        );
         for (step, name) in ["run_sandbox", "create_container", "start_container", "total"].iter().enumerate()
         {
             let mut column: Vec<f64> = times.iter().map(|t| ms(t[step])).collect();
@@ -116,13 +124,31 @@ fn ms(d: Duration) -> f64 {
     d.as_secs_f64() * 1e3
 }
 
-/// Busy milliseconds of all cores, from /proc/stat.
-fn machine_cpu() -> f64 {
-    let text = std::fs::read_to_string("/proc/stat").expect("there is a /proc");
-    let first = text.lines().next().unwrap_or_default();
-    let ticks: Vec<f64> = first.split_whitespace().skip(1).filter_map(|w| w.parse().ok()).collect();
-    // user, nice, system, irq, softirq; a tick is 10 ms.
-    [0, 1, 2, 5, 6].iter().filter_map(|n| ticks.get(*n)).sum::<f64>() * 10.0
+/// Milliseconds of CPU that the threads of a process have had.
+fn cpu_of(process: &str) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let times = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<f64>().ok()
+    });
+    times.sum::<f64>() / 1e6
+}
+
+/// The same of the shims and the containers' processes.
+async fn cpu_of_pods(runtime: &Builtin, ids: &[SandboxId]) -> (f64, f64) {
+    let (mut shims, mut containers) = (0.0, 0.0);
+    for id in ids {
+        let status = runtime.sandbox_status(id).await.expect("the sandbox is there");
+        let netns = status.netns.expect("it has a namespace");
+        let shim = netns.components().nth(2).expect("/proc/<pid>/ns/net");
+        shims += cpu_of(&shim.as_os_str().to_string_lossy());
+        for container in status.containers {
+            if let ContainerState::Running { pid, .. } = container.state {
+                containers += cpu_of(&pid.to_string());
+            }
+        }
+    }
+    (shims, containers)
 }
 
 async fn print_memory(runtime: &Builtin, ids: &[SandboxId]) {

@@ -74,7 +74,8 @@ pub struct SandboxSpec {
     /// `securityContext.sysctls`, such as `net.ipv4.ip_local_port_range`.
     pub sysctls: BTreeMap<String, String>,
     /// Text of `/etc/resolv.conf`, mounted into every container unless it mounts its
-    /// own there. None leaves the image's file.
+    /// own there. None leaves the image's file. (`/etc/hostname` is mounted likewise;
+    /// `/etc/hosts`, which needs the pod's address, is a mount that the agent adds.)
     pub resolv_conf: Option<String>,
     /// Limits of the pod as a whole (sum of its containers, as kubelet computes it).
     pub resources: Resources,

@@ -239,6 +239,14 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     Errno::result(r).map(drop)
 }
 
+/// Closes every descriptor from `first` on, for a process that goes on without any. Values
+/// that own them must not be used, or dropped, afterwards: it is for functions that never
+/// return.
+pub fn close_from(first: u32) -> Result<()> {
+    // SAFETY: plain numbers; the caller uses none of the descriptors again.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
 /// dup2 onto a standard stream (0, 1 or 2), which then survives exec.
 pub fn dup_onto(from: BorrowedFd<'_>, number: RawFd) -> Result<()> {
     debug_assert!((0..=2).contains(&number));

@@ -373,6 +373,11 @@ async fn namespaces_of_a_pod() {
     let log = lab.log(&id).await;
     let processes = log.split(' ').filter(|w| w.parse::<u32>().is_ok()).count();
     assert!(processes >= 3, "{log}");
+    // Not even with CAP_SYS_PTRACE does that first process lead anywhere.
+    let ptrace = |c: &mut ContainerSpec| c.security.add_capabilities = vec!["SYS_PTRACE".into()];
+    let id = lab.start(&sandbox.id, &["ls", "/proc/1/root/"], ptrace).await;
+    lab.exit(&id).await;
+    assert_eq!(lab.log(&id).await, "stdout F \n");
     lab.runtime.stop_container(&server, Duration::ZERO, None).await.unwrap();
     let node = lab
         .sandbox(SandboxSpec { host_network: true, host_pid: true, host_ipc: true, ..Default::default() })

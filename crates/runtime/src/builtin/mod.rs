@@ -34,8 +34,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::cgroup::Cgroups;
 use crate::error::{Result, RuntimeError};
-use crate::image::ImageStore;
-use crate::image::registry::{Registries, RegistryConfig};
+use crate::image::{ImageStore, Registries, RegistryConfig};
 use crate::spec::{ContainerId, ContainerSpec, SandboxId, SandboxSpec};
 use crate::traits::{
     ContainerState, ContainerStatus, Duplex, ExecOutput, ExecRequest, ExecSession, ImageStatus, RegistryAuth,

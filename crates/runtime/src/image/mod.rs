@@ -8,11 +8,11 @@ mod archive;
 pub mod build;
 mod config;
 mod reference;
-pub mod registry;
+mod registry;
 mod store;
 mod unpack;
 
 pub use archive::import;
 pub use reference::Reference;
-pub use registry::RegistryConfig;
+pub use registry::{Registries, RegistryConfig};
 pub use store::{Image, ImageStore};

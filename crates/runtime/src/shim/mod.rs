@@ -197,10 +197,30 @@ fn hold_process_namespace() -> Result<(), Failure> {
         Cloned::Child => {
             let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64);
             let _ = fs::write("/proc/self/comm", "carrack-init");
+            if let Err(failure) = lock_up() {
+                eprintln!("shim: {failure}");
+                std::process::exit(1);
+            }
             reap_forever()
         }
         Cloned::Parent(_, pidfd) => setns(&pidfd, CloneFlags::CLONE_NEWPID).step(step),
     }
+}
+
+/// Process 1 is seen by every container of the pod, and one with CAP_SYS_PTRACE could follow
+/// its `/proc/1/root`: so it has an empty one, no descriptors and no capabilities.
+fn lock_up() -> Result<(), Failure> {
+    let step = || "lock process 1 up".to_owned();
+    unshare(CloneFlags::CLONE_NEWNS).step(step)?;
+    let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).step(step)?;
+    let empty = sys::new_mount("tmpfs", &[("nr_inodes", "1")], sys::MOUNT_ATTR_RDONLY).step(step)?;
+    let here = File::open(".").step(step)?;
+    sys::move_mount(empty.as_fd(), here.as_fd()).step(step)?;
+    rootfs::enter(empty.as_fd(), false)?;
+    drop((empty, here));
+    sys::close_from(3).step(step)?;
+    sys::set_capabilities(0, 0, 0).step(step)
 }
 
 fn reap_forever() -> ! {

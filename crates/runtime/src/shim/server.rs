@@ -450,7 +450,10 @@ impl Server {
         match &child.container {
             Some(id) => {
                 if let Some(container) = self.containers.get_mut(id) {
-                    container.failed_to_start(&message);
+                    let exit = container.failed_to_start(&message);
+                    // The agent that asked may not be the one that is there now.
+                    let event = Message::Event(Event::Exited { container: id.clone(), exit });
+                    self.tell_watchers(&event);
                 }
             }
             None => drop(self.commands.remove(&child.pid)),
@@ -483,14 +486,21 @@ impl Server {
         let Some((id, container)) = running.find(|(_, c)| c.pid == pid) else {
             return;
         };
-        let mut told: Vec<u64> = container.attached.iter().map(|a| a.connection).collect();
+        let told: Vec<u64> = container.attached.iter().map(|a| a.connection).collect();
         let exit = container.ended(exit_code, signal, &mut self.buffer);
         let event = Message::Event(Event::Exited { container: id.clone(), exit });
-        told.extend(self.connections.iter().filter(|(_, c)| c.watching).map(|(id, _)| *id));
         for connection in told {
             self.send(connection, &event, Vec::new());
         }
+        self.tell_watchers(&event);
         self.answer_stopped();
+    }
+
+    fn tell_watchers(&mut self, event: &Message) {
+        let watching = self.connections.iter().filter(|(_, c)| c.watching);
+        for id in watching.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.send(id, event, Vec::new());
+        }
     }
 
     fn answer_stopped(&mut self) {
