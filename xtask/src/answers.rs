@@ -1,27 +1,22 @@
 //! Records what a kube-apiserver answers to the cases in `crates/api/tests/answers`:
 //! each line is an object and its resource; the server's sentences are added as
-//! `answer` (none when it accepts). Requests are dry runs, sent with curl.
+//! `answer` (none when it accepts). Updates create their object, change it in a dry run
+//! and delete it again. Requests are sent with curl.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::upstream;
 
 /// Runs the task with the server's URL and a bearer token.
 pub fn run(url: &str, token: &str) -> Result<()> {
-    let path = upstream::root().join("crates/api/tests/answers/create.jsonl");
-    let mut out = String::new();
-    for line in std::fs::read_to_string(&path)?.lines() {
-        let mut case: Value = serde_json::from_str(line)?;
-        let answer = post(url, token, &case).with_context(|| line.to_owned())?;
-        case["answer"] = match answer["kind"].as_str() {
-            Some("Status") => sentences(&answer),
-            Some(_) => Value::Array(Vec::new()),
-            None => bail!("not an object: {answer}"),
-        };
+    let server = Server { url, token };
+    each_case("create.jsonl", |case| {
+        let answer = server.send("POST", case, "", "?dryRun=All", &case["object"])?;
+        case["answer"] = sentences(&answer);
         if answer["kind"] != "Status" {
             // What defaulting and admission made of it.
             let mut stored = answer.clone();
@@ -30,6 +25,35 @@ pub fn run(url: &str, token: &str) -> Result<()> {
             }
             case["stored"] = stored;
         }
+        Ok(())
+    })?;
+    each_case("update.jsonl", |case| {
+        let name = case["object"]["metadata"]["name"].as_str().context("a name")?.to_owned();
+        let mut old = server.send("POST", case, "", "", &case["object"])?;
+        if old["reason"] == "AlreadyExists" {
+            old = server.send("GET", case, &format!("/{name}"), "", &Value::Null)?;
+        }
+        ensure!(old["kind"] != "Status", "cannot create: {}", old["message"]);
+        if case["status"].is_object() {
+            let status = serde_json::json!({"status": case["status"]});
+            server.send("PATCH", case, &format!("/{name}/status"), "", &status)?;
+        }
+        let at = if case["subresource"] == "status" { format!("/{name}/status") } else { format!("/{name}") };
+        let answer = server.send("PATCH", case, &at, "?dryRun=All", &case["changes"]);
+        server.send("DELETE", case, &format!("/{name}"), "?gracePeriodSeconds=0", &Value::Null)?;
+        case["old"] = old;
+        case["answer"] = sentences(&answer?);
+        Ok(())
+    })
+}
+
+/// Passes every line of a file through `record` and writes them back.
+fn each_case(file: &str, record: impl Fn(&mut Value) -> Result<()>) -> Result<()> {
+    let path = upstream::root().join("crates/api/tests/answers").join(file);
+    let mut out = String::new();
+    for line in std::fs::read_to_string(&path)?.lines() {
+        let mut case: Value = serde_json::from_str(line)?;
+        record(&mut case).with_context(|| line.to_owned())?;
         out.push_str(&serde_json::to_string(&case)?);
         out.push('\n');
     }
@@ -39,6 +63,9 @@ pub fn run(url: &str, token: &str) -> Result<()> {
 
 /// The causes, sorted (upstream walks maps in any order), or the message when there are none.
 fn sentences(status: &Value) -> Value {
+    if status["kind"] != "Status" {
+        return Value::Array(Vec::new());
+    }
     let causes = status["details"]["causes"].as_array();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut all: Vec<String> = causes
@@ -54,23 +81,33 @@ fn sentences(status: &Value) -> Value {
     all.into()
 }
 
-fn post(url: &str, token: &str, case: &Value) -> Result<Value> {
-    let resource = case["resource"].as_str().context("a case names its resource")?;
-    let (gv, plural) = resource.rsplit_once('/').context("group/version/plural")?;
-    let root = if gv.contains('/') { "apis" } else { "api" };
-    let namespace = case["object"]["metadata"]["namespace"].as_str();
-    let scope = namespace.map(|namespace| format!("namespaces/{namespace}/")).unwrap_or_default();
-    let mut curl = Command::new("curl")
-        .args(["-sk", "-X", "POST", "-H", &format!("Authorization: Bearer {token}")])
-        .args(["-H", "Content-Type: application/json", "-d", "@-"])
-        .arg(format!("{url}/{root}/{gv}/{scope}{plural}?dryRun=All"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("running curl")?;
-    let body = serde_json::to_vec(&case["object"])?;
-    curl.stdin.take().context("curl's input")?.write_all(&body)?;
-    let output = curl.wait_with_output()?;
-    ensure!(output.status.success(), "curl failed");
-    Ok(serde_json::from_slice(&output.stdout)?)
+/// A kube-apiserver.
+struct Server<'a> {
+    url: &'a str,
+    token: &'a str,
+}
+
+impl Server<'_> {
+    /// Sends a body to the case's resource, or to what `at` adds to its path.
+    fn send(&self, method: &str, case: &Value, at: &str, query: &str, body: &Value) -> Result<Value> {
+        let resource = case["resource"].as_str().context("a case names its resource")?;
+        let (gv, plural) = resource.rsplit_once('/').context("group/version/plural")?;
+        let root = if gv.contains('/') { "apis" } else { "api" };
+        let namespace = case["object"]["metadata"]["namespace"].as_str();
+        let scope = namespace.map(|namespace| format!("namespaces/{namespace}/")).unwrap_or_default();
+        let ty = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let mut curl = Command::new("curl")
+            .args(["-sk", "-X", method, "-H", &format!("Authorization: Bearer {}", self.token)])
+            .args(["-H", &format!("Content-Type: {ty}"), "-d", "@-"])
+            .arg(format!("{}/{root}/{gv}/{scope}{plural}{at}{query}", self.url))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("running curl")?;
+        let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
+        curl.stdin.take().context("curl's input")?.write_all(&body)?;
+        let output = curl.wait_with_output()?;
+        ensure!(output.status.success(), "curl failed");
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
 }

@@ -31,9 +31,25 @@ struct Plan {
     /// Published defaults by field.
     values: Vec<(Box<str>, Value)>,
     rule: Option<Rule>,
+    /// Fields behind feature gates that are off by default: dropped, as upstream does.
+    gated: &'static [&'static str],
     /// Fields below which something has a default.
     inner: Vec<(Box<str>, Ty)>,
 }
+
+/// Fields that a default kube-apiserver v1.36 drops, by type without the leading `io.k8s.`.
+const GATED: &[(&str, &[&str])] = &[
+    // GenericWorkload
+    ("api.core.v1.PodSpec", &["schedulingGroup"]),
+    // ContainerStopSignals
+    ("api.core.v1.Lifecycle", &["stopSignal"]),
+    // ClusterTrustBundleProjection, PodCertificateRequest
+    ("api.core.v1.VolumeProjection", &["clusterTrustBundle", "podCertificate"]),
+    // MaxUnavailableStatefulSet
+    ("api.apps.v1.RollingUpdateStatefulSetStrategy", &["maxUnavailable"]),
+    // VolumeLimitScaling
+    ("api.storage.v1.CSIDriverSpec", &["preventPodSchedulingIfMissing"]),
+];
 
 /// Sets the defaults of a decoded object of the kind's version `version`. Custom
 /// kinds, whose defaults stand in their schema, are left as they are.
@@ -63,6 +79,7 @@ fn plan(schema: &Schema) -> Vec<Plan> {
         plans.push(Plan {
             values: object.fields.iter().filter_map(default).collect(),
             rule: rules().find(|(name, _)| *name == short).map(|(_, rule)| *rule),
+            gated: GATED.iter().find(|(name, _)| *name == short).map_or(&[], |(_, fields)| fields),
             inner: Vec::new(),
         });
     }
@@ -78,7 +95,7 @@ fn plan(schema: &Schema) -> Vec<Plan> {
 /// Whether something at or below each type has a default.
 fn reaching(schema: &Schema, plans: &[Plan]) -> Vec<bool> {
     let mut reaches: Vec<bool> =
-        plans.iter().map(|plan| plan.rule.is_some() || !plan.values.is_empty()).collect();
+        plans.iter().map(|p| p.rule.is_some() || !p.values.is_empty() || !p.gated.is_empty()).collect();
     loop {
         let before = reaches.iter().filter(|reach| **reach).count();
         for (id, object) in schema.objects() {
@@ -106,6 +123,9 @@ fn holds(ty: &Ty) -> Option<TypeId> {
 fn visit(plans: &[Plan], id: TypeId, value: &mut Value) {
     let plan = &plans[id.0 as usize];
     let Some(object) = value.as_object_mut() else { return };
+    plan.gated.iter().for_each(|field| {
+        object.remove(*field);
+    });
     for (field, default) in &plan.values {
         let unset = |value: &Value| value.is_null() || (value == "" && default.is_string());
         if object.get(&**field).is_none_or(unset) {

@@ -19,6 +19,10 @@ fn every_rule_belongs_to_a_type() {
     for (name, _) in core::RULES.iter().chain(workloads::RULES).chain(others::RULES) {
         assert!(schema.find(&format!("io.k8s.{name}")).is_some(), "{name}");
     }
+    for (name, fields) in GATED {
+        let id = schema.find(&format!("io.k8s.{name}")).unwrap_or_else(|| panic!("{name}"));
+        assert!(fields.iter().all(|field| schema.object(id).field(field).is_some()), "{name}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::names;
 use super::net::{cidr, endpoint_ip, ip_messages, legacy_ip, legacy_ip_messages};
-use super::rules::{IMMUTABLE, immutable, invalid_each, one_of};
+use super::rules::{IMMUTABLE, immutable, invalid_each, invalid_json, one_of};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, get, int, items, same, text, texts};
 
@@ -216,8 +216,19 @@ pub fn ip_address(address: &Value, errors: &mut Errors) {
 /// Rules of an update of an IPAddress.
 pub fn ip_address_update(new: &Value, old: &Value, errors: &mut Errors) {
     let spec = Path::ROOT.child("spec");
-    let (new, old) = (new["spec"].get("parentRef"), old["spec"].get("parentRef"));
-    immutable(errors, &spec.child("parentRef"), new, old);
+    let parent = &new["spec"]["parentRef"];
+    if !same(Some(parent), old["spec"].get("parentRef")) {
+        // As Go shows the struct.
+        let field = |name: &str| Value::from(text(parent, name));
+        let json = format!(
+            "{{\"Group\":{},\"Resource\":{},\"Namespace\":{},\"Name\":{}}}",
+            field("group"),
+            field("resource"),
+            field("namespace"),
+            field("name")
+        );
+        errors.push(invalid_json(&spec.child("parentRef"), &json, IMMUTABLE));
+    }
 }
 
 /// Rules of a new ServiceCIDR.

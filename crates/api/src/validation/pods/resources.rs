@@ -99,7 +99,7 @@ fn amount(name: &str, value: &Value, path: &Path<'_>, errors: &mut Errors) {
 /// Quantities of a list whose names need no check (`status.capacity` of a Node).
 pub fn quantities(list: &Value, path: &Path<'_>, errors: &mut Errors) {
     for (name, value) in entries_of(list) {
-        amount(name, value, &path.key(name), errors);
+        amount(name, value, &path.child(name), errors);
     }
 }
 

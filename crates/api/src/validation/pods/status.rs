@@ -88,8 +88,7 @@ fn addresses(status: &Value, before: &Value, path: &Path<'_>, errors: &mut Error
         let path = path.child(field);
         let all: Vec<&str> = items(status, field).iter().map(|address| text(address, "ip")).collect();
         for (at, ip) in all.iter().enumerate() {
-            let item = path.index(at);
-            legacy_ip(errors, &item.child("ip"), ip);
+            legacy_ip(errors, &path.index(at), ip);
         }
         let sixes = all.iter().filter(|ip| ip.contains(':')).count();
         if all.len() > 2 || (all.len() == 2 && sixes != 1) {
