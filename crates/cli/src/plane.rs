@@ -8,12 +8,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use carrack_api::{Kinds, kinds};
 use carrack_client::{Client, Clients, Identity, Informers, Resource, Source};
+use carrack_server::allocate::{self, AddressRange, Ranges, Services};
 use carrack_server::auth::impersonate::Impersonation;
 use carrack_server::auth::token::{TokenConfig, Tokens};
 use carrack_server::auth::{self, Anonymous, Authorizers, CertificateAuthenticator};
+use carrack_server::bootstrap::{self, BootstrapConfig};
 use carrack_server::http::listen::serve;
 use carrack_server::pki::{Names, Pki};
-use carrack_server::{Server, SystemClock};
+use carrack_server::{Server, SystemClock, admission};
 use carrack_store::{Limits, Local, Store};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
@@ -72,6 +74,14 @@ impl Plane {
 
         let source = InProcess::new(&server);
         let clients = source::clients(&server);
+        let bootstrap = bootstrap_config(&pki, config)?;
+        bootstrap::bootstrap(server.registry(), &bootstrap)
+            .await
+            .context("cannot make the cluster's first objects")?;
+        // Before the components, which could do nothing without their rights.
+        bootstrap::bootstrap_roles(server.registry()).await.context("cannot make the default roles")?;
+        tasks.spawn(bootstrap::keep(server.registry().clone(), bootstrap));
+        tasks.spawn(allocate::repair::run(server.registry().clone()));
         let resources = watch::channel(listable(&server.registry().kinds())).0;
         let plane = Self { server, source, clients, pki, url, resources, stop, tasks };
         Ok(plane.with_components(options))
@@ -162,6 +172,10 @@ fn build(store: &Arc<dyn Store>, pki: &Pki, config: &Config) -> Result<Server> {
         .impersonator(Arc::new(Impersonation::new(authorizers.clone())))
         .authorizer(authorizers.clone())
         .node_dialer(Dialer::new(pki)?);
+    for plugin in admission::plugins(store, &authorizers) {
+        builder = builder.admission(plugin);
+    }
+    builder = builder.strategy("services", Arc::new(Services::new(store.clone(), ranges(config)?)));
     for (resource, action) in auth::reviews::actions(&authorizers, &tokens) {
         builder = builder.action(resource, action);
     }
@@ -207,4 +221,22 @@ fn listable(kinds: &Kinds) -> Arc<[Resource]> {
         namespaced: kind.namespaced,
     };
     kinds.iter().filter(|kind| can(kind, "list") && can(kind, "delete")).map(named).collect()
+}
+
+fn ranges(config: &Config) -> Result<Ranges> {
+    let text = config.service_cidr.to_string();
+    let range =
+        AddressRange::parse(&text).with_context(|| format!("{text} cannot be the range of Services"))?;
+    Ok(Ranges { addresses: vec![range], seed: Timestamp::now().as_nanosecond() as u64, ..Ranges::default() })
+}
+
+fn bootstrap_config(pki: &Pki, config: &Config) -> Result<BootstrapConfig> {
+    // Pods reach the node's own address; the loopback is theirs, not ours.
+    let advertise = if config.node_address.is_loopback() { Vec::new() } else { vec![config.node_address] };
+    Ok(BootstrapConfig {
+        ranges: ranges(config)?,
+        advertise,
+        port: config.api_port,
+        client_ca: pki.ca_pem().to_owned(),
+    })
 }
