@@ -1,5 +1,7 @@
 //! Every verb over ConfigMaps, pods and Deployments, as a client sees it.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
+
 mod common;
 
 use common::{Client, Events};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use carrack_api::status::Status;
 use carrack_api::{Kind, Record, Revision, Value, proto};
 use futures::stream;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
@@ -439,7 +439,7 @@ pub(crate) fn warn(response: &mut Response<Body>, warnings: Vec<String>) {
         let escaped = warning.replace('\\', "\\\\").replace('"', "\\\"");
         let clean: String = escaped.chars().filter(|c| !c.is_control()).collect();
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{clean}\"").as_bytes()) {
-            response.headers_mut().append(HeaderName::from(WARNING), value);
+            response.headers_mut().append(WARNING, value);
         }
     }
 }

@@ -66,9 +66,9 @@ pub(crate) fn settle_namespace(call: &Call, object: &mut Value) -> Result<(), St
     if given.is_empty() {
         meta.insert("namespace".into(), (&*call.namespace).into());
     } else if given != &*call.namespace {
-        return Err(Status::bad_request(format!(
+        return Err(Status::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
-        )));
+        ));
     }
     Ok(())
 }
