@@ -220,3 +220,6 @@ fn step_due(view: &View<'_>, plan: &mut Plan, failure: Option<&Failure>) -> bool
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod simulation;
