@@ -133,7 +133,8 @@ impl World {
                 let spec =
                     ContainerSpec { name: container.clone(), attempt: *attempt, ..ContainerSpec::default() };
                 let state = ContainerState::Running { pid: 1, started_at: self.now };
-                let home = self.sandboxes.iter_mut().find(|s| s.id == *sandbox).expect("its sandbox is there");
+                let home =
+                    self.sandboxes.iter_mut().find(|s| s.id == *sandbox).expect("its sandbox is there");
                 home.containers.push(ContainerStatus {
                     id: id.clone(),
                     sandbox: sandbox.clone(),
@@ -348,6 +349,7 @@ fn a_crashing_container_backs_off() {
         delays.push(world.now.duration_since(ended).as_secs());
     }
     assert_eq!(delays, [0, 10, 20, 40, 80, 160]);
+    world.round(&mut works);
     assert_eq!(world.last.container_statuses.as_ref().map(|s| s[0].restart_count), Some(6));
 }
 
