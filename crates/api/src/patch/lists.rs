@@ -9,6 +9,14 @@ use super::strategic::{DIRECTIVE, Fields, Merger, unfit_type, unknown_directive}
 use super::{Error, show};
 use crate::schema::Ty;
 
+/// A merged list, and what orders it when `$setElementOrder` leaves something open.
+pub(super) struct Merged {
+    pub items: Vec<Value>,
+    /// The original list; where items were deleted, new ones have taken their room at
+    /// its end. (Upstream reuses the list's memory and then reads the order from it.)
+    pub server: Vec<Value>,
+}
+
 /// Merges a patch's list into the original one.
 pub(super) fn merge(
     merger: &Merger<'_>,
@@ -17,22 +25,24 @@ pub(super) fn merge(
     original: Vec<Value>,
     patch: Vec<Value>,
     deletes: bool,
-) -> Result<Vec<Value>, Error> {
+) -> Result<Merged, Error> {
     if original.is_empty() && patch.is_empty() {
-        return Ok(original);
+        return Ok(Merged { items: Vec::new(), server: original });
     }
     if !all_maps(&original, &patch)? {
         if deletes {
             let gone: HashSet<&Value> = patch.iter().collect();
-            return Ok(original.into_iter().filter(|value| !gone.contains(value)).collect());
+            let items = original.iter().filter(|value| !gone.contains(value)).cloned().collect();
+            return Ok(Merged { items, server: original });
         }
         let mut seen = HashSet::new();
         let both = original.iter().chain(&patch).filter(|value| seen.insert(*value)).cloned().collect();
-        return order(both, &patch, &original, "");
+        return Ok(Merged { items: order(both, &patch, &original, "")?, server: original });
     }
     if key.is_empty() {
         return Err(Error::Unfit("cannot merge lists without merge key for struct".into()));
     }
+    let room = original.len();
     let (original, patch) = special_items(original, patch, key)?;
     let (server, patch_order) = (original.clone(), patch.clone());
     let mut merged = original;
@@ -55,7 +65,8 @@ pub(super) fn merge(
             }
         }
     }
-    order(merged, &patch_order, &server, key)
+    let reused = merged.iter().take(room).cloned().collect();
+    Ok(Merged { items: order(merged, &patch_order, &server, key)?, server: reused })
 }
 
 /// Whether the items are maps; all must be of one type.

@@ -95,7 +95,7 @@ impl<'s> Merger<'s> {
             (Value::Array(old), Value::Array(patch)) => {
                 let facts = self.facts(ty, &key)?;
                 *slot = Value::Array(if facts.merges() || deletes {
-                    lists::merge(self, facts.item(), facts.key(), old, patch, deletes)?
+                    lists::merge(self, facts.item(), facts.key(), old, patch, deletes)?.items
                 } else {
                     patch
                 });
@@ -124,7 +124,7 @@ impl<'s> Merger<'s> {
             let (old, new) = (list(original)?, list(patch)?);
             let facts = self.facts(ty, key)?;
             lists::check_order(new.as_deref().unwrap_or_default(), &order, facts.key())?;
-            let server = old.clone().unwrap_or_default();
+            let mut server = old.clone().unwrap_or_default();
             let merged = match (old, new) {
                 (None, None) => continue,
                 (Some(old), None) => old,
@@ -133,7 +133,9 @@ impl<'s> Merger<'s> {
                     _ => continue,
                 },
                 (Some(old), Some(new)) if facts.merges() => {
-                    lists::merge(self, facts.item(), facts.key(), old, new, false)?
+                    let merged = lists::merge(self, facts.item(), facts.key(), old, new, false)?;
+                    server = merged.server;
+                    merged.items
                 }
                 (Some(_), Some(new)) => new,
             };
