@@ -243,6 +243,7 @@ fn merge_facts(out: &mut String, facts: &Value) -> Result<()> {
         match (strategy, text(facts, "x-kubernetes-patch-merge-key")) {
             ("merge", "") => out.push_str(" merge"),
             ("merge", key) => write!(out, " merge:{key}")?,
+            ("replace", _) => out.push_str(" replace"),
             ("retainKeys", _) => out.push_str(" retain"),
             _ => {}
         }

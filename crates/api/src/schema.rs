@@ -72,6 +72,8 @@ pub struct Field {
     pub merge_key: Box<str>,
     /// Strategic merge: whether `patchStrategy` has `merge`.
     pub patch_merge: bool,
+    /// Strategic merge: whether `patchStrategy` is `replace`.
+    pub patch_replace: bool,
     /// Strategic merge: whether `patchStrategy` has `retainKeys`.
     pub retain_keys: bool,
     /// Allowed values, when the field is an enumeration.

@@ -90,7 +90,8 @@ impl<'s> Merger<'s> {
         match (slot.take(), patch) {
             (Value::Object(old), Value::Object(patch)) => {
                 let facts = self.facts(ty, &key)?;
-                *slot = Value::Object(self.map(facts.ty, old, patch)?);
+                let replaces = facts.field.is_some_and(|field| field.patch_replace);
+                *slot = Value::Object(if replaces { patch } else { self.map(facts.ty, old, patch)? });
             }
             (Value::Array(old), Value::Array(patch)) => {
                 let facts = self.facts(ty, &key)?;

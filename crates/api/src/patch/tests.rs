@@ -140,6 +140,24 @@ fn strategic_merges_maps_and_keyed_lists() {
 }
 
 #[test]
+fn strategic_orders_what_it_deletes_and_adds() {
+    let env = |list: Value| json!({"spec": {"containers": [{"name": "c", "env": list}]}});
+    let item = |name: &str| json!({"name": name});
+    pod_patch(
+        env(json!([item("1"), item("2"), item("4")])),
+        json!({"spec": {"containers": [{"name": "c", "$setElementOrder/env": [item("2"), item("3")],
+            "env": [item("3"), {"name": "1", "$patch": "delete"}]}]}}),
+        env(json!([item("2"), item("4"), item("3")])),
+    );
+    let schema = facts::schema();
+    let root = schema.find("io.k8s.api.policy.v1.PodDisruptionBudget").unwrap();
+    let budget = |labels: Value| json!({"spec": {"selector": {"matchLabels": labels}}});
+    let patched =
+        strategic(&schema, root, budget(json!({"a": "1"})), budget(json!({"b": "2"})).to_string().as_bytes());
+    assert_eq!(shown(patched), budget(json!({"b": "2"})));
+}
+
+#[test]
 fn strategic_merges_primitive_and_plain_lists() {
     let meta = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
     pod_patch(meta(json!(["a", "b"])), meta(json!(["b", "c"])), meta(json!(["a", "b", "c"])));
