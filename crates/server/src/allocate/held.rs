@@ -1,6 +1,7 @@
 //! What Services hold: IPAddress objects and node-port keys, taken and given back by
-//! compare-and-set. Whoever gives back names the holder, so that nobody gives back
-//! what has meanwhile become another's.
+//! compare-and-set. What a Service of the same name holds already (left by a crash, or
+//! taken by another who is making it this moment) counts as taken; in return nothing is
+//! given back that the stored Service lists.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::strategy::held_by;
 use crate::auth::node::references::text;
 use crate::clock::rfc3339;
 use crate::registry::Registry;
@@ -64,9 +66,17 @@ pub(super) async fn claim_address(
     let call = registry.call(User::loopback(), ADDRESSES, "", "")?;
     match registry.create(&call, object).await {
         Ok(_) => Ok(Claim::Taken),
-        Err(status) if status.reason == "AlreadyExists" => Ok(Claim::Held),
+        Err(status) if status.reason == "AlreadyExists" => {
+            Ok(claim_on(registry.store().get(&address_key(address)), holder))
+        }
         Err(status) => Err(status),
     }
+}
+
+/// What it means that something is there already.
+fn claim_on(record: Option<Arc<Record>>, holder: &Holder) -> Claim {
+    let own = record.is_some_and(|record| holder_of(&record.decode()) == *holder);
+    if own { Claim::Taken } else { Claim::Held }
 }
 
 /// Takes a node port.
@@ -84,14 +94,19 @@ pub(super) async fn claim_port(
     let write = Write { key: port_key(port), expect: Expect::Absent, content, unsynced: false };
     match store.commit(write).await {
         Ok(_) => Ok(Claim::Taken),
-        Err(CommitError::Conflict(_)) => Ok(Claim::Held),
+        Err(CommitError::Conflict(record)) => Ok(claim_on(record, holder)),
         Err(error) => Err(Status::internal(error)),
     }
 }
 
-/// Gives back what `holder` holds of `keys`. What cannot be given back now is left to
-/// the repair.
+/// Gives back what `holder` holds of `keys`, but for what its Service, if it is stored,
+/// lists. What cannot be given back now is left to the repair.
 pub(super) async fn release(store: &Arc<dyn Store>, keys: &[Key], holder: &Holder) {
+    if keys.is_empty() {
+        return;
+    }
+    let service = store.get(&Key::new("services", &holder.namespace, &holder.name));
+    let listed = service.map(|service| held_by(&service.decode())).unwrap_or_default();
     let one = |key: &Key| {
         let key = key.clone();
         async move {
@@ -104,7 +119,7 @@ pub(super) async fn release(store: &Arc<dyn Store>, keys: &[Key], holder: &Holde
             }
         }
     };
-    join_all(keys.iter().map(one)).await;
+    join_all(keys.iter().filter(|key| !listed.contains(*key)).map(one)).await;
 }
 
 /// Deletes a record as it stands.
