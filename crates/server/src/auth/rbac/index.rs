@@ -17,10 +17,13 @@ pub(super) const CLUSTER_ROLES: &str = "clusterroles.rbac.authorization.k8s.io";
 pub(super) const ROLE_BINDINGS: &str = "rolebindings.rbac.authorization.k8s.io";
 pub(super) const CLUSTER_ROLE_BINDINGS: &str = "clusterrolebindings.rbac.authorization.k8s.io";
 
+/// Namespace and name.
+type Named = (Box<str>, Box<str>);
+
 /// All roles and bindings.
 #[derive(Default)]
 pub(super) struct Grants {
-    roles: HashMap<(Box<str>, Box<str>), Arc<[Rule]>>,
+    roles: HashMap<Named, Arc<[Rule]>>,
     cluster_roles: HashMap<Box<str>, ClusterRole>,
     /// By namespace; cluster role bindings are under the empty one.
     bindings: HashMap<Box<str>, Subjects>,

@@ -97,20 +97,20 @@ impl Rule {
             }
         }
         for url in &self.urls {
-            let of = |verb: &Box<str>| Self { verbs: one(verb), urls: one(url), ..Self::default() };
-            atoms.extend(self.verbs.iter().map(of));
+            let of = |verb: &str| Self { verbs: one(verb), urls: one(url), ..Self::default() };
+            atoms.extend(self.verbs.iter().map(|verb| of(verb)));
         }
         atoms
     }
 
     /// Whether the rule covers an atom.
     fn covers(&self, atom: &Self) -> bool {
-        let url = |url: &Box<str>| self.urls.iter().any(|own| own == url || prefix_matches(own, url));
+        let url = |url: &str| self.urls.iter().any(|own| &**own == url || prefix_matches(own, url));
         (has(&self.verbs, "*") || has_all(&self.verbs, &atom.verbs))
             && (has(&self.groups, "*") || has_all(&self.groups, &atom.groups))
             && atom.resources.iter().all(|resource| self.covers_resource(resource))
             && (self.names.is_empty() || (!atom.names.is_empty() && has_all(&self.names, &atom.names)))
-            && atom.urls.iter().all(url)
+            && atom.urls.iter().all(|path| url(path))
     }
 
     fn covers_resource(&self, resource: &str) -> bool {
