@@ -412,3 +412,32 @@ async fn attaching() {
     assert_eq!(lab.log(&id).await, "stdout F hello\n");
     lab.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_way_out() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let sandbox = lab.sandbox(SandboxSpec::default()).await;
+    // CVE-2024-21626: a working directory through a descriptor of ours.
+    for n in 3..30 {
+        let dir = format!("/proc/self/fd/{n}");
+        let id = lab.create(&sandbox.id, &["cwd"], |c| c.working_dir = Some(dir.clone())).await;
+        let e = lab.runtime.start_container(&id).await.unwrap_err().to_string();
+        assert!(e.contains("chdir to cwd") || e.contains("outside of the container"), "{dir}: {e}");
+        lab.runtime.remove_container(&id).await.unwrap();
+    }
+    // CVE-2019-5736: the binary of the node, run in the container and opened for writing.
+    let id = lab.create(&sandbox.id, &["sleep", "1"], |c| c.command = vec!["/proc/self/exe".into()]).await;
+    let before = std::fs::read(support::PROGRAM).unwrap();
+    if lab.runtime.start_container(&id).await.is_ok() {
+        let command = ["program", "write", "/proc/1/exe", "overwritten"].map(str::to_owned);
+        let output = lab.runtime.exec_sync(&id, command.to_vec(), Duration::from_secs(5)).await;
+        assert_ne!(output.map(|o| o.exit_code).unwrap_or(1), 0);
+        lab.exit(&id).await;
+        // Nobody runs it now, which is when an open for writing would succeed.
+    }
+    assert_eq!(std::fs::read(support::PROGRAM).unwrap(), before);
+    lab.finish().await;
+}
