@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::upstream;
 
+/// The media type of a Table.
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+
 /// Runs the task with the server's URL and a bearer token.
 pub fn run(url: &str, token: &str) -> Result<()> {
     let server = Server { url, token };
@@ -18,11 +21,11 @@ pub fn run(url: &str, token: &str) -> Result<()> {
         let answer = server.send("POST", case, "", "?dryRun=All", &case["object"])?;
         case["answer"] = sentences(&answer);
         if answer["kind"] != "Status" {
-            // What defaulting and admission made of it.
+            // What defaulting and admission made of it, and how it is listed.
             let mut stored = answer.clone();
-            for field in ["metadata", "status"] {
-                stored.as_object_mut().map(|fields| fields.remove(field));
-            }
+            stored["metadata"].as_object_mut().map(|fields| fields.remove("managedFields"));
+            let table = server.send_for("POST", case, "", "?dryRun=All", &case["object"], TABLE)?;
+            case["cells"] = table["rows"][0]["cells"].clone();
             case["stored"] = stored;
         }
         Ok(())
@@ -90,6 +93,19 @@ struct Server<'a> {
 impl Server<'_> {
     /// Sends a body to the case's resource, or to what `at` adds to its path.
     fn send(&self, method: &str, case: &Value, at: &str, query: &str, body: &Value) -> Result<Value> {
+        self.send_for(method, case, at, query, body, "application/json")
+    }
+
+    /// The same, for an answer of a media type.
+    fn send_for(
+        &self,
+        method: &str,
+        case: &Value,
+        at: &str,
+        query: &str,
+        body: &Value,
+        accept: &str,
+    ) -> Result<Value> {
         let resource = case["resource"].as_str().context("a case names its resource")?;
         let (gv, plural) = resource.rsplit_once('/').context("group/version/plural")?;
         let root = if gv.contains('/') { "apis" } else { "api" };
@@ -98,7 +114,7 @@ impl Server<'_> {
         let ty = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
         let mut curl = Command::new("curl")
             .args(["-sk", "-X", method, "-H", &format!("Authorization: Bearer {}", self.token)])
-            .args(["-H", &format!("Content-Type: {ty}"), "-d", "@-"])
+            .args(["-H", &format!("Content-Type: {ty}"), "-H", &format!("Accept: {accept}"), "-d", "@-"])
             .arg(format!("{}/{root}/{gv}/{scope}{plural}{at}{query}", self.url))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
