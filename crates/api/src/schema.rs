@@ -39,6 +39,18 @@ pub struct Object {
     pub atomic: bool,
     /// The kinds that this type is the body of; nearly always none or one.
     pub group_version_kinds: Box<[GroupVersionKind]>,
+    /// Look-ups into `fields`; [`Schema`] fills them in.
+    pub index: Index,
+}
+
+/// Positions in [`Object::fields`], so that the hot paths need not scan them.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    /// Protobuf numbers of the message's own fields with their positions, sorted.
+    numbers: Box<[(u32, u16)]>,
+    /// Positions of the fields that are always there ([`Presence::Always`] and
+    /// [`Presence::Nullable`]).
+    always: Box<[u16]>,
 }
 
 /// One field of an object type. Build one with [`Field::new`] or `..Field::default()`.
@@ -156,7 +168,7 @@ impl Schema {
     /// Adds a type (fields are sorted here) and returns its id. A second type of
     /// the same name replaces the first under that name.
     pub fn add(&mut self, mut object: Object) -> TypeId {
-        object.fields.sort_by(|a, b| a.name.cmp(&b.name));
+        object.arrange();
         let id = TypeId(self.types.len() as u32);
         self.by_name.insert(object.name.clone(), id);
         self.types.push(object);
@@ -173,7 +185,7 @@ impl Schema {
 
     /// Fills in a declared type.
     pub fn define(&mut self, id: TypeId, mut object: Object) {
-        object.fields.sort_by(|a, b| a.name.cmp(&b.name));
+        object.arrange();
         self.types[id.0 as usize] = object;
     }
 
@@ -201,6 +213,23 @@ impl Field {
 }
 
 impl Object {
+    /// Sorts the fields and indexes them.
+    fn arrange(&mut self) {
+        self.fields.sort_by(|a, b| a.name.cmp(&b.name));
+        let positions = || self.fields.iter().zip(0u16..);
+        let own = positions().filter(|(field, _)| field.number != 0 && field.embedded.is_empty());
+        let mut numbers: Vec<(u32, u16)> = own.map(|(field, at)| (field.number, at)).collect();
+        numbers.sort_unstable();
+        let kept = |field: &Field| matches!(field.presence, Presence::Always | Presence::Nullable);
+        let always = positions().filter(|(field, _)| kept(field)).map(|(_, at)| at).collect();
+        self.index = Index { numbers: numbers.into(), always };
+    }
+
+    /// The fields that are there even when they were not given.
+    pub fn always(&self) -> impl Iterator<Item = &Field> {
+        self.index.always.iter().map(|at| &self.fields[usize::from(*at)])
+    }
+
     /// The field of a JSON name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         let at = self.fields.binary_search_by(|field| (*field.name).cmp(name)).ok()?;
@@ -215,6 +244,10 @@ impl Object {
 
     /// The field of a number inside the embedded message at the path `embedded`.
     pub fn field_embedded(&self, embedded: &[u32], number: u32) -> Option<&Field> {
+        if embedded.is_empty() {
+            let at = self.index.numbers.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+            return Some(&self.fields[usize::from(self.index.numbers[at].1)]);
+        }
         self.fields.iter().find(|field| field.number == number && *field.embedded == *embedded)
     }
 

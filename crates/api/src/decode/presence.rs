@@ -23,10 +23,7 @@ pub(crate) fn zero(schema: &Schema, ty: &Ty) -> Value {
 
 /// Adds the fields that are always there.
 pub(crate) fn complete(schema: &Schema, object: &Object, fields: &mut Map<String, Value>) {
-    for field in &object.fields {
-        if matches!(field.presence, Presence::Given | Presence::NonZero) {
-            continue;
-        }
+    for field in object.always() {
         if !fields.contains_key(&*field.name) {
             fields.insert((*field.name).into(), absent(schema, field));
         }
