@@ -13,6 +13,8 @@ pub mod clock;
 pub mod connect;
 pub mod controller;
 pub mod events;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 mod http_source;
 pub mod informers;
 pub mod queue;

@@ -26,7 +26,7 @@ enum Work {
     /// The Service is gone.
     Delete(Arc<Record>),
     /// Write the object; the Service, the record that is there.
-    Write(Arc<Record>, Option<Arc<Record>>, Endpoints),
+    Write(Arc<Record>, Option<Arc<Record>>, Box<Endpoints>),
 }
 
 pub(super) fn start(shared: &Shared) {
@@ -70,7 +70,7 @@ impl Controller for LegacyEndpoints {
         }
         let object: Option<Endpoints> = current.as_ref().and_then(|record| shell::read(record));
         let wanted = legacy::decide(&view, object.as_ref())?;
-        Some(Work::Write(service, current, wanted))
+        Some(Work::Write(service, current, Box::new(wanted)))
     }
 
     async fn act(&self, _: &Key, work: Work, writes: &Writes) -> Result<Option<Duration>, Error> {

@@ -54,7 +54,7 @@ pub(crate) fn start(shared: &Shared) {
             }
             return all.all().iter().for_each(|node| wake.add(node.key.clone()));
         };
-        let (before, after) = (old.and_then(|old| ready(old)), ready(record));
+        let (before, after) = (old.and_then(ready), ready(record));
         if old.is_none() || heartbeat(&before) != heartbeat(&after) {
             moved(&marks, record.key.name());
         }

@@ -53,10 +53,8 @@ pub(crate) fn start(shared: &Shared) {
             let node: Option<Node> = record.and_then(|record| shell::read(record));
             node.map(|node| node.evicting_taints()).unwrap_or_default()
         };
-        if taints(old) != taints(new) {
-            if let Some(node) = new.or(old) {
-                all.indexed(BY_NODE, node.key.name()).iter().for_each(|pod| wake.add(pod.key.clone()));
-            }
+        if let Some(node) = new.or(old).filter(|_| taints(old) != taints(new)) {
+            all.indexed(BY_NODE, node.key.name()).iter().for_each(|pod| wake.add(pod.key.clone()));
         }
     }));
     let (clock, since) = (shared.clock.clone(), Mutex::default());

@@ -194,7 +194,8 @@ impl<'a> Rollout<'a> {
             return false;
         }
         let min_available = self.deployment.replicas() - self.deployment.max_unavailable();
-        let new_unavailable = new.replicas() - new.status.available_replicas;
+        // A set that was scaled down may still report more; that is no slack.
+        let new_unavailable = (new.replicas() - new.status.available_replicas).max(0);
         let most = sets::wanted(self.all()) - min_available - new_unavailable;
         if most <= 0 {
             return false;

@@ -19,13 +19,12 @@ impl Status {
     /// Sets a condition, unless one of the same status and reason is there; the time
     /// of transition stays when the status does.
     pub fn set(&mut self, mut condition: Condition) {
-        if let Some(current) = self.condition(&condition.kind) {
-            if current.status == condition.status {
-                if current.reason == condition.reason {
-                    return;
-                }
-                condition.last_transition_time = current.last_transition_time;
+        let current = self.condition(&condition.kind);
+        if let Some(current) = current.filter(|current| current.status == condition.status) {
+            if current.reason == condition.reason {
+                return;
             }
+            condition.last_transition_time = current.last_transition_time;
         }
         self.remove(&condition.kind.clone());
         self.conditions.push(condition);
