@@ -11,6 +11,7 @@ mod others;
 mod pods;
 mod workloads;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -76,10 +77,11 @@ fn column(text: &'static str) -> Column {
     Column { name, ty, format, description: "", priority: wide.is_some().into() }
 }
 
-/// The cells of an object's row, one a column. `object` is in the stored form of the
-/// kind (for Events that of the core group).
+/// The cells of an object's row, one a column. `object` may be of any version (and
+/// Events of either group): the stored form is what is shown.
 pub fn cells(kind: &Kind, object: &Value, now: Timestamp) -> Vec<Value> {
-    let row = Row { object, now };
+    let object = stored(kind, object);
+    let row = Row { object: &object, now };
     let cells = if kind.custom {
         None
     } else {
@@ -92,6 +94,17 @@ pub fn cells(kind: &Kind, object: &Value, now: Timestamp) -> Vec<Value> {
         }
     };
     cells.unwrap_or_else(|| vec![row.name(), object["metadata"]["creationTimestamp"].clone()])
+}
+
+fn stored<'a>(kind: &Kind, object: &'a Value) -> Cow<'a, Value> {
+    let version = kind.versions.get(kind.storage).map_or("", |version| &*version.name);
+    let version = crate::kind::api_version(&kind.stored_group, version);
+    let own = text_at(object, &["apiVersion"]);
+    if kind.custom || own.is_empty() || own == version {
+        return Cow::Borrowed(object);
+    }
+    let converted = crate::convert::convert(&kind.kind, &version, object.clone());
+    converted.map_or(Cow::Borrowed(object), Cow::Owned)
 }
 
 /// An object and the time at which it is shown.
