@@ -310,6 +310,13 @@ async fn discovery_and_openapi_cover_every_kind() {
         }
         client.get(&format!("/{path}")).await.expect(200);
     }
+    if cfg!(feature = "descriptions") {
+        let core = client.get("/openapi/v3/api/v1").await.expect(200);
+        let pod = &core["components"]["schemas"]["io.k8s.api.core.v1.Pod"];
+        assert!(pod["description"].as_str().unwrap().starts_with("Pod is a collection of containers"));
+        let spec = pod["properties"]["spec"]["description"].as_str().unwrap();
+        assert!(spec.starts_with("Specification of the desired behavior of the pod."));
+    }
     let v2 = client.get("/openapi/v2").await.expect(200);
     assert!(v2["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
     assert_eq!(client.get("/version").await.expect(200)["minor"], "36");

@@ -3,6 +3,8 @@
 //! Documents are made from the kinds' schemas when they are asked for, and not kept:
 //! clients cache them by the hash in their address.
 
+#[cfg(feature = "descriptions")]
+mod descriptions;
 mod paths;
 mod schemas;
 
@@ -130,7 +132,15 @@ fn document(kinds: &Kinds, git_version: &str, dialect: Dialect, of: &[(&str, &st
         }
     }
     let info = json!({"title": "Kubernetes", "version": git_version});
-    let definitions = definitions.finish();
+    #[cfg_attr(not(feature = "descriptions"), expect(unused_mut, reason = "nobody describes"))]
+    let mut definitions = definitions.finish();
+    #[cfg(feature = "descriptions")]
+    if dialect == Dialect::V3 {
+        for (group, version) in of {
+            let group_version = carrack_api::kind::api_version(group, version);
+            descriptions::describe(&group_version, &mut definitions);
+        }
+    }
     match dialect {
         Dialect::V2 => json!({"swagger": "2.0", "info": info, "paths": all, "definitions": definitions}),
         Dialect::V3 => {
