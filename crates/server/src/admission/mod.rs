@@ -21,7 +21,7 @@ pub use service_account::ServiceAccount;
 
 use crate::auth::Authorizers;
 use crate::auth::rbac::Escalation;
-use crate::seams::{Admission, AdmissionRequest};
+use crate::seams::{Admission, AdmissionRequest, Operation};
 
 /// The plugins that every server runs, in their order.
 pub fn plugins(store: &Arc<dyn Store>, authorizers: &Arc<Authorizers>) -> Vec<Arc<dyn Admission>> {
@@ -44,7 +44,14 @@ fn refuse(request: &AdmissionRequest<'_>, object: Option<&Value>, detail: &str) 
     };
     let call = request.call;
     let given = (!call.name.is_empty()).then(|| call.name.to_string());
-    let name = given.or_else(|| meta("name")).or_else(|| meta("generateName"));
+    // A generated name means nothing to its author, and may be another at last.
+    let generated = match (meta("name"), meta("generateName")) {
+        (Some(name), Some(prefix)) if request.operation == Operation::Create && name.starts_with(&prefix) => {
+            Some(prefix)
+        }
+        (name, prefix) => name.or(prefix),
+    };
+    let name = given.or(generated);
     let name = name.unwrap_or_else(|| "Unknown".to_owned());
     Status::forbidden(&call.kind.group, &call.kind.plural, &name, detail)
 }

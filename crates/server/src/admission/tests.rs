@@ -359,7 +359,7 @@ async fn nobody_grants_what_they_do_not_hold() {
         "not currently held",
     );
     let missing = cluster.create_as(&ann, &bindings, bind("eve", "missing", "ann")).await;
-    refused(missing, 404, r#"clusterrole.rbac.authorization.k8s.io "missing" not found"#);
+    refused(missing, 404, r#"clusterrolebindings.rbac.authorization.k8s.io "missing" not found"#);
     let verbs = json!([
         {"verbs": ["bind"], "apiGroups": [group], "resources": ["clusterroles"], "resourceNames": ["writer"]},
         {"verbs": ["escalate"], "apiGroups": [group], "resources": ["clusterroles"]},

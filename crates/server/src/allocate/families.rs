@@ -182,6 +182,9 @@ fn same_or_unset(service: &Value, field: &str) -> bool {
 
 /// Drops what another type left behind and the client did not also try to change.
 pub(super) fn drop_left_behind(service: &mut Value, old: &Value) {
+    if !needs_cluster_ip(service) {
+        remove(service, "internalTrafficPolicy");
+    }
     if needs_cluster_ip(old) && !needs_cluster_ip(service) {
         if same_cluster_ips(service, old) {
             remove(service, "clusterIP");

@@ -81,6 +81,7 @@ async fn gives_and_takes_back() {
     let node_port = |x: &mut Value| {
         x["spec"]["type"] = "NodePort".into();
         x["spec"]["externalTrafficPolicy"] = "Cluster".into();
+        x["spec"]["internalTrafficPolicy"] = "Cluster".into();
     };
     let back = update(registry, "x", node_port).await.unwrap();
     assert_eq!(back["spec"]["ipFamilies"], json!(["IPv4"]));

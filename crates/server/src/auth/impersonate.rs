@@ -48,9 +48,12 @@ impl Impersonation {
             if groups.is_empty() && uids.is_empty() && extra.is_empty() {
                 return Ok(None);
             }
-            return Err(Status::internal(format!(
-                "requested {:?} without impersonating a user",
-                groups.iter().chain(&uids).chain(extra.iter().map(|(_, value)| value)).collect::<Vec<_>>()
+            let uid = uids.first().copied().unwrap_or_default();
+            return Err(Status::bad_request(format!(
+                "requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{}, Extra:{}}} without impersonating a \
+                 user name",
+                go_strings(&groups),
+                if extra.is_empty() { "map[string][]string(nil)" } else { "map[string][]string{…}" },
             )));
         };
         let account = service_account(name);
@@ -110,6 +113,12 @@ fn all_groups(name: &str, account: Option<(&str, &str)>, asked: &[&str]) -> Vec<
         groups.push(add.to_owned());
     }
     groups
+}
+
+/// Strings as Go's `%#v` prints them.
+fn go_strings(texts: &[&str]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| format!("{text:?}")).collect();
+    if quoted.is_empty() { "[]string(nil)".to_owned() } else { format!("[]string{{{}}}", quoted.join(", ")) }
 }
 
 /// Namespace and name in `system:serviceaccount:ns:name`.

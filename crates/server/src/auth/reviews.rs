@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use carrack_api::Value;
 use carrack_api::field::{Error, Errors, Path};
 use carrack_api::status::Status;
-use carrack_api::{Kind, Value};
 use futures::future::BoxFuture;
 use serde_json::{Map, json};
 
@@ -73,10 +73,17 @@ impl TokenReview {
             Ok((user, audiences)) => {
                 json!({"authenticated": true, "user": info(&user), "audiences": audiences})
             }
-            Err(reason) => json!({"user": {}, "error": reason.to_string()}),
+            Err(reason) => json!({"user": {}, "error": worded(&reason.to_string())}),
         };
         Ok(body)
     }
+}
+
+/// A refusal as upstream's chain of authenticators words it: what is no token at all
+/// is not a token of ours either.
+fn worded(reason: &str) -> String {
+    const NOT_OURS: &str = "invalid bearer token";
+    if reason == "malformed token" { NOT_OURS.to_owned() } else { format!("[{NOT_OURS}, {reason}]") }
 }
 
 impl Action for SelfReview {
@@ -143,9 +150,13 @@ impl Action for AccessReview {
 
 impl AccessReview {
     fn review(&self, call: &Call, mut body: Value) -> Result<Value, Status> {
-        let errors = self.validate(&call.kind, call, &body);
+        if self.who == Who::Local {
+            body["metadata"]["namespace"] = (*call.namespace).into();
+        }
+        let errors = self.validate(call, &body);
         if !errors.is_empty() {
-            return Err(Status::invalid(&call.kind.group, &call.kind.kind, "", &errors));
+            // Upstream leaves the kind out here.
+            return Err(Status::invalid(&call.kind.group, "", "", &errors));
         }
         let user = match self.who {
             Who::Caller => call.user.clone(),
@@ -164,14 +175,18 @@ impl AccessReview {
         Ok(body)
     }
 
-    fn validate(&self, _: &Kind, call: &Call, body: &Value) -> Errors {
+    fn validate(&self, call: &Call, body: &Value) -> Errors {
         let mut errors = Vec::new();
         let spec = Path::ROOT.child("spec");
+        let go_form = |field: &str| {
+            let part = |name: &str| text(&body["spec"][field], name).unwrap_or_default();
+            json!({"Path": part("/path"), "Verb": part("/verb")})
+        };
         let has = |field: &str| body["spec"].get(field).is_some_and(|value| !value.is_null());
         let (resource, other) = (has("resourceAttributes"), has("nonResourceAttributes"));
         if resource && other {
             let detail = "cannot be specified in combination with resourceAttributes";
-            let value = body["spec"]["nonResourceAttributes"].clone();
+            let value = go_form("nonResourceAttributes");
             errors.push(Error::invalid(&spec.child("nonResourceAttributes"), value, detail));
         }
         if !resource && !other {
@@ -185,14 +200,21 @@ impl AccessReview {
             let detail = "at least one of user or group must be specified";
             errors.push(Error::invalid(&spec.child("user"), "", detail));
         }
-        if self.who == Who::Local {
+        let local = self.who == Who::Local;
+        let mut meta = body.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+        meta.retain(|field, value| field != "managedFields" && !value.is_null());
+        if meta.keys().any(|field| !(local && field == "namespace")) {
+            let detail = if local { "must be empty except for namespace" } else { "must be empty" };
+            errors.push(Error::invalid(&Path::ROOT.child("metadata"), meta, detail));
+        }
+        if local {
             let asked = text(body, "/spec/resourceAttributes/namespace").unwrap_or_default();
             if resource && asked != &*call.namespace {
                 let path = spec.child("resourceAttributes");
                 errors.push(Error::invalid(&path.child("namespace"), asked, "must match metadata.namespace"));
             }
             if other {
-                let value = body["spec"]["nonResourceAttributes"].clone();
+                let value = go_form("nonResourceAttributes");
                 let detail = "disallowed on this kind of request";
                 errors.push(Error::invalid(&spec.child("nonResourceAttributes"), value, detail));
             }

@@ -59,9 +59,9 @@ impl Escalation {
                 }
                 let rules =
                     self.rbac.rules_of(&role, &call.namespace).map_err(|detail| match &*role.kind {
+                        // Upstream names the request's own resource here.
                         "Role" | "ClusterRole" => {
-                            let singular = plural.trim_end_matches('s');
-                            Status::not_found(&call.kind.group, singular, &role.name)
+                            Status::not_found(&call.kind.group, &call.kind.plural, &role.name)
                         }
                         _ => Status::internal(detail),
                     })?;

@@ -51,14 +51,12 @@ impl TokenRequest {
 
     pub(super) fn issue(&self, call: &Call, mut body: Value) -> Result<Value, Status> {
         let (namespace, name) = (&*call.namespace, &*call.name);
-        must_match(&body, "name", name, "must match the service account name if specified", name)?;
-        must_match(
-            &body,
-            "namespace",
-            namespace,
-            "must match the service account namespace if specified",
-            name,
-        )?;
+        check_name(&body, name)?;
+        if text(&body, "/metadata/namespace").is_some_and(|given| given != namespace) {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
         let account = self.get("serviceaccounts", namespace, name)?;
         let uid = account.header().uid.clone();
         if let Some(given) = text(&body, "/metadata/uid").filter(|given| *given != &*uid) {
@@ -187,12 +185,12 @@ impl Action for TokenRequest {
     }
 }
 
-fn must_match(body: &Value, field: &str, expect: &str, detail: &str, name: &str) -> Result<(), Status> {
-    match text(body, &format!("/metadata/{field}")) {
-        Some(given) if given != expect => {
+fn check_name(body: &Value, name: &str) -> Result<(), Status> {
+    match text(body, "/metadata/name") {
+        Some(given) if given != name => {
             let meta = Path::ROOT.child("metadata");
-            let error = Error::invalid(&meta.child(field), given, detail);
-            Err(Status::invalid(GROUP, KIND, name, &[error]))
+            let detail = "must match the service account name if specified";
+            Err(Status::invalid(GROUP, KIND, name, &[Error::invalid(&meta.child("name"), given, detail)]))
         }
         _ => Ok(()),
     }
