@@ -30,6 +30,8 @@ pub struct Report {
     pub connections_ended: usize,
     /// From the call until the kernel had accepted the batch.
     pub took: Duration,
+    /// The part of it that the kernel needed for the batch.
+    pub kernel: Duration,
 }
 
 /// Why the kernel does not hold the ruleset.
@@ -61,7 +63,7 @@ impl Proxy {
     /// Opens the sockets, in the network namespace of the calling thread. Changes nothing.
     pub fn new(_config: ProxyConfig) -> Result<Self, ApplyError> {
         let socket = Socket::open(Protocol::Netfilter).map_err(ApplyError::Socket)?;
-        Ok(Self { state: Arc::new(Mutex::new(State { socket, current: None })) })
+        Ok(Self { state: Arc::new(Mutex::new(State { socket, current: None, kernel: Duration::ZERO })) })
     }
 
     /// Brings the table to `desired`. When this returns, the kernel has accepted: no new
@@ -96,11 +98,14 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
 struct State {
     socket: Socket,
     current: Option<Ruleset>,
+    /// What the kernel needed for the last batch.
+    kernel: Duration,
 }
 
 impl State {
     fn sync(&mut self, desired: &Ruleset) -> Result<Report, ApplyError> {
         let start = Instant::now();
+        self.kernel = Duration::ZERO;
         if let Some(current) = self.current.take() {
             let desired = desired.arranged_after(&current);
             match self.increment(&current, &desired) {
@@ -139,7 +144,9 @@ impl State {
 
     fn send(&mut self, batch: Batch) -> Result<(), ApplyError> {
         let (messages, about) = batch.finish();
+        let start = Instant::now();
         let answers = self.socket.exchange(&messages);
+        self.kernel = start.elapsed();
         let refused = |step, source| ApplyError::Refused { step, source };
         let answers = answers.map_err(|source| refused("the transaction", source))?;
         for answer in &answers {
@@ -166,6 +173,7 @@ impl State {
             0
         });
         self.current = Some(new);
-        Report { updates, from_scratch: false, connections_ended, took }
+        let kernel = self.kernel;
+        Report { updates, from_scratch: false, connections_ended, took, kernel }
     }
 }

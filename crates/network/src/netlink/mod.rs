@@ -4,9 +4,8 @@
 //! One small encoder serves nf_tables, ctnetlink and rtnetlink, because all three are the
 //! same nested attributes, and because several rtnetlink requests in one system call are
 //! what makes attaching a pod fast. The crates for it were weighed: `netlink-packet-netfilter`
-//! 0.4 has tables, chains, sets and rules but no map elements with data, no NAT, numgen,
-//! dynset or reject expressions; `rtnetlink` awaits one answer per request and cannot send
-//! a batch.
+//! 0.4 lacks the NAT, masquerade, numgen, hash, conntrack and reject expressions; `rtnetlink`
+//! awaits one answer per request and cannot send a batch.
 //!
 //! Not here: what the attributes mean; see [`crate::apply`] and [`crate::pod`].
 

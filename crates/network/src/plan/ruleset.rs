@@ -116,12 +116,20 @@ impl Frontend {
     /// What the service maps shall say.
     pub fn verdict(&self, key: &FrontendKey) -> Verdict {
         let (family, view) = (key.family(), key.view);
-        let count = || u16::try_from(self.slots().len()).expect("the plan bounds endpoints");
+        let count = || u16::try_from(self.slot_count()).expect("the plan bounds endpoints");
         match (self.endpoints.is_empty(), self.when_empty) {
             (true, WhenEmpty::Reject) => Verdict::Refuse,
             (true, WhenEmpty::Drop) => Verdict::Drop,
             (false, _) if self.affinity => Verdict::Choose(Chain::Sticky { family, view, count: count() }),
             (false, _) => Verdict::Choose(Chain::Pick { family, view, count: count() }),
+        }
+    }
+
+    fn slot_count(&self) -> usize {
+        match (self.endpoints.len(), self.affinity) {
+            (0, _) => 0,
+            (count, false) => count,
+            (count, true) => (count * 4).next_power_of_two().clamp(256, 32_768),
         }
     }
 
@@ -134,9 +142,8 @@ impl Frontend {
         if !self.affinity || self.endpoints.is_empty() {
             return Cow::Borrowed(&self.endpoints);
         }
-        let slots = (self.endpoints.len() * 4).next_power_of_two().clamp(256, 32_768);
         let favourite = |slot| self.endpoints.iter().max_by_key(|to| (affection(slot, to), **to));
-        (0..slots as u64).filter_map(favourite).copied().collect()
+        (0..self.slot_count() as u64).filter_map(favourite).copied().collect()
     }
 }
 
