@@ -236,8 +236,10 @@ fn merge_facts(out: &mut String, facts: &Value) -> Result<()> {
         "set" => out.push_str(" set"),
         _ => {}
     }
-    if text(facts, "x-kubernetes-map-type") == "atomic" {
-        out.push_str(" atomic");
+    match text(facts, "x-kubernetes-map-type") {
+        "atomic" => out.push_str(" atomic"),
+        "granular" => out.push_str(" granular"),
+        _ => {}
     }
     for strategy in text(facts, "x-kubernetes-patch-strategy").split(',') {
         match (strategy, text(facts, "x-kubernetes-patch-merge-key")) {

@@ -80,6 +80,8 @@ pub struct Field {
     pub list_keys: Box<[Box<str>]>,
     /// `x-kubernetes-map-type: atomic` on a map: server-side apply replaces it as a whole.
     pub atomic: bool,
+    /// `x-kubernetes-map-type: granular` on a field whose type is atomic: here it is not.
+    pub granular: bool,
     /// Strategic merge: `patchMergeKey`, empty when there is none.
     pub merge_key: Box<str>,
     /// Strategic merge: whether `patchStrategy` has `merge`.

@@ -4,7 +4,8 @@
 //! structs: unknown fields dropped (and reported with their path), zero values of
 //! `omitempty` fields gone, value structs present, quantities and times in canonical
 //! form. Errors are worded as `sigs.k8s.io/json` words them. Nothing is defaulted or
-//! validated here. Trees are at most 128 levels deep.
+//! validated here. Trees are at most 128 levels deep and hold at most 100,000 objects and
+//! lists.
 
 mod path;
 mod presence;
@@ -25,6 +26,7 @@ use seed::Context;
 
 pub(crate) use path::describe;
 pub(crate) use presence::{complete, settle, zero};
+pub(crate) use seed::{MAX_COLLECTIONS, TOO_MANY};
 
 /// A decoded body.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -90,11 +92,11 @@ pub fn json(schema: &Schema, root: TypeId, body: &[u8]) -> Result<Decoded, Error
     // Go replaces invalid UTF-8 where serde_json would refuse it.
     let text = String::from_utf8_lossy(body);
     let mut deserializer = serde_json::Deserializer::from_str(&text);
-    let decoded = run(schema, root, &mut deserializer);
-    let trailing = decoded.is_ok() && deserializer.end().is_err();
-    match decoded {
-        Ok(decoded) if !trailing => decoded,
-        _ => Err(Error::unreadable_json(&syntax::describe(text.as_bytes()), body)),
+    let unreadable = || Error::unreadable_json(&syntax::describe(text.as_bytes()), body);
+    match run(schema, root, &mut deserializer) {
+        Ok(Ok(decoded)) => deserializer.end().map(|()| decoded).map_err(|_| unreadable()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(unreadable()),
     }
 }
 
@@ -130,7 +132,10 @@ pub(crate) fn untyped(body: &[u8]) -> Result<Decoded, Error> {
     let value = context.untyped().deserialize(&mut deserializer);
     match value.and_then(|value| deserializer.end().map(|()| value)) {
         Ok(value) => Ok(Decoded { value: value.unwrap_or(Value::Null), strict: context.strict.take() }),
-        Err(_) => Err(Error::Unfit(syntax::describe(text.as_bytes()))),
+        Err(_) => {
+            let refused = context.error.take();
+            Err(Error::Unfit(refused.unwrap_or_else(|| syntax::describe(text.as_bytes()))))
+        }
     }
 }
 

@@ -17,17 +17,21 @@ use crate::schema::{Field, Object, Schema, Ty, TypeId};
 
 /// Strictness findings kept; more say nothing new.
 const MAX_FINDINGS: usize = 100;
+/// Objects and lists that a body may hold.
+pub(crate) const MAX_COLLECTIONS: usize = 100_000;
+pub(crate) const TOO_MANY: &str = "the body holds more than 100000 objects and lists";
 
 /// What one decoding shares.
 pub(super) struct Context<'s> {
     schema: &'s Schema,
     pub strict: RefCell<Vec<String>>,
     pub error: Cell<Option<String>>,
+    collections: Cell<usize>,
 }
 
 impl<'s> Context<'s> {
     pub fn new(schema: &'s Schema) -> Self {
-        Self { schema, strict: RefCell::default(), error: Cell::default() }
+        Self { schema, strict: RefCell::default(), error: Cell::default(), collections: Cell::new(0) }
     }
 
     /// The seed of a whole object.
@@ -40,13 +44,26 @@ impl<'s> Context<'s> {
         Root { context: self, ty: Ty::Any, loose: true }
     }
 
-    /// Notes a finding, once.
-    fn found(&self, what: &str, path: &str) {
+    /// Notes a finding, once. Its path is worked out only while there is room.
+    fn found(&self, what: &str, path: impl FnOnce() -> String) {
         let mut strict = self.strict.borrow_mut();
-        let text = format!("{what} {}", go_quote(path));
-        if strict.len() < MAX_FINDINGS && !strict.contains(&text) {
+        if strict.len() >= MAX_FINDINGS {
+            return;
+        }
+        let text = format!("{what} {}", go_quote(&path()));
+        if !strict.contains(&text) {
             strict.push(text);
         }
+    }
+
+    /// Counts a collection: an empty one takes two bytes of a body and hundreds in
+    /// memory.
+    fn collection<E: de::Error>(&self) -> Result<(), E> {
+        self.collections.set(self.collections.get() + 1);
+        if self.collections.get() > MAX_COLLECTIONS {
+            return self.stop(TOO_MANY.to_owned());
+        }
+        Ok(())
     }
 
     /// Notes an error after which decoding goes on; the first one stays.
@@ -189,6 +206,7 @@ impl<'s> Seed<'_, 's> {
     }
 
     fn items<'de, A: SeqAccess<'de>>(&self, ty: &Ty, mut seq: A) -> Result<Value, A::Error> {
+        self.context.collection()?;
         let mut items = Vec::new();
         loop {
             let step = Step::Index { parent: self.step, index: items.len() };
@@ -199,6 +217,7 @@ impl<'s> Seed<'_, 's> {
     }
 
     fn entries<'de, A: MapAccess<'de>>(&self, ty: &Ty, mut map: A) -> Result<Value, A::Error> {
+        self.context.collection()?;
         let mut entries = Map::new();
         while let Some(key) = map.next_key::<String>()? {
             let step = Step::Key { parent: self.step, key: &key };
@@ -207,7 +226,7 @@ impl<'s> Seed<'_, 's> {
             // Within RawExtension and the like upstream looks for no duplicates.
             let look = self.loose || !matches!(self.ty, Ty::Any);
             if look && entries.contains_key(&key) {
-                self.context.found("duplicate field", &step.path());
+                self.context.found("duplicate field", || step.path());
             }
             entries.insert(key, entry);
         }
@@ -224,6 +243,7 @@ impl<'s> Seed<'_, 's> {
     }
 
     fn fields<'de, A: MapAccess<'de>>(&self, object: &Object, mut map: A) -> Result<Value, A::Error> {
+        self.context.collection()?;
         let mut fields = Map::new();
         let mut seen = Seen::default();
         while let Some(key) = map.next_key_seed(Name(object))? {
@@ -233,19 +253,19 @@ impl<'s> Seed<'_, 's> {
                     let step = Step::Key { parent: self.step, key: &name };
                     let value = map.next_value_seed(Seed { loose: true, ..self.child(&Ty::Any, &step) })?;
                     if fields.insert(name.clone(), value.unwrap_or(Value::Null)).is_some() {
-                        self.context.found("duplicate field", &step.path());
+                        self.context.found("duplicate field", || step.path());
                     }
                     continue;
                 }
                 Key::Unknown(name) => {
-                    self.context.found("unknown field", &self.step.path_to(&name));
+                    self.context.found("unknown field", || self.step.path_to(&name));
                     map.next_value::<IgnoredAny>()?;
                     continue;
                 }
             };
             let field = &object.fields[at];
             if seen.insert(at) {
-                self.context.found("duplicate field", &self.step.path_to(&field.name));
+                self.context.found("duplicate field", || self.step.path_to(&field.name));
             }
             let value = map.next_value_seed(self.field(object, field, &self.step_to(object, field)))?;
             match settle(field, value) {

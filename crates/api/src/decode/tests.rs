@@ -192,3 +192,23 @@ fn custom_kinds_keep_what_validation_is_to_judge() {
     );
     assert!(super::json(&schema, root, br#"{"metadata":{"name":1}}"#).is_err());
 }
+
+#[test]
+fn bodies_cannot_blow_up() {
+    let many = |open: &str, item: &str, close: &str| format!("{open}{}{close}", item.repeat(200_000));
+    let refused = "the body holds more than 100000 objects and lists";
+    for body in [
+        many(r#"{"spec":{"containers":["#, "{},", "{}]}}"),
+        many(r#"{"metadata":{"managedFields":[{"fieldsV1":["#, "[],", "[]]}]}}"),
+    ] {
+        assert!(decode(POD, &body).unwrap_err().to_string() == refused);
+    }
+    let schema = facts::schema();
+    let root = schema.find(POD).unwrap();
+    assert!(
+        yaml(&schema, root, many("", "- {}\n", "").as_bytes()).unwrap_err().to_string().ends_with(refused)
+    );
+    // Findings are bounded and cheap.
+    let decoded = decode(POD, &many(r#"{"spec":{"#, r#""nope":1,"#, r#""x":1}}"#)).unwrap();
+    assert_eq!(decoded.strict, [r#"unknown field "spec.nope""#, r#"unknown field "spec.x""#]);
+}

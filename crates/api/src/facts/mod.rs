@@ -11,7 +11,7 @@
 //!  spec PodSpec 2 !                     a field: name, type, protobuf number, required
 //!  ports []ContainerPort 1.6 …          the number inside the embedded message 1
 //!  … omit | zero | null | go:T         what Go leaves of absent and zero values; its type's name
-//!  … set | key:a,b | atomic             list type set or map with its keys; atomic map
+//!  … set | key:a,b | atomic | granular  list type set or map with its keys; atomic map or not
 //!  … merge:name | merge | retain        strategic merge: key, or none; retainKeys
 //!  … replace                            strategic merge: as a whole
 //!  … enum:A|B~C ="A"                    allowed values, ~ for a space; published default
@@ -169,6 +169,7 @@ fn fact(field: &mut Field, word: &str) {
             "set" => field.list = ListType::Set,
             "atomic" => field.atomic = true,
             "merge" => field.patch_merge = true,
+            "granular" => field.granular = true,
             "replace" => field.patch_replace = true,
             "retain" => field.retain_keys = true,
             number => {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::set::{Set, node};
-use crate::schema::{Field, ListType, Schema, Ty, TypeId};
+use crate::schema::{Field, ListType, Object, Schema, Ty, TypeId};
 
 /// Fields of metadata that nobody manages.
 const UNMANAGED: [&str; 9] = [
@@ -51,11 +51,10 @@ pub(super) fn objects(
         if key == "apiVersion" || key == "kind" || key == reset {
             continue;
         }
-        let field = object.field(key);
         if key == "metadata" {
-            comparer.metadata(field, old.get(key), new.get(key), subresource, &mut difference);
+            comparer.metadata(object.field(key), old.get(key), new.get(key), subresource, &mut difference);
         } else {
-            comparer.member(key, place(field), old.get(key), new.get(key), &mut difference);
+            comparer.member(key, place(Some(object), key), old.get(key), new.get(key), &mut difference);
         }
     }
     difference
@@ -66,14 +65,23 @@ pub(super) fn objects(
 struct Place<'s> {
     ty: &'s Ty,
     field: Option<&'s Field>,
+    /// Whether untyped values are looked into: those of custom kinds are, a built-in
+    /// kind's RawExtension is one field.
+    deduce: bool,
 }
 
-fn place(field: Option<&Field>) -> Place<'_> {
-    Place { ty: field.map_or(&Ty::Any, |field| &field.ty), field }
+/// The place of a field of an object type.
+fn place<'s>(object: Option<&'s Object>, key: &str) -> Place<'s> {
+    let field = object.and_then(|object| object.field(key));
+    let deduce = object.is_none_or(|object| object.loose || object.preserve_unknown);
+    Place { ty: field.map_or(&Ty::Any, |field| &field.ty), field, deduce }
 }
 
-fn bare(ty: &Ty) -> Place<'_> {
-    Place { ty, field: None }
+impl<'s> Place<'s> {
+    /// The place of an item or value within.
+    fn inner(self, ty: &'s Ty) -> Self {
+        Self { ty, field: None, ..self }
+    }
 }
 
 /// The keys of both maps, once each.
@@ -104,7 +112,7 @@ impl Comparer<'_> {
         maps(old, new, |key, old, new| {
             let reset = subresource == "status" && matches!(key, "deletionTimestamp" | "ownerReferences");
             if !reset && !UNMANAGED.contains(&key) {
-                self.member(key, place(object.and_then(|object| object.field(key))), old, new, &mut inner);
+                self.member(key, place(object, key), old, new, &mut inner);
             }
         });
         for (inner, out) in [(inner.changed, &mut out.changed), (inner.removed, &mut out.removed)] {
@@ -160,16 +168,24 @@ impl Comparer<'_> {
             return false;
         }
         match place.ty {
-            Ty::Object(id) if !self.schema.object(*id).atomic => {
+            Ty::Object(id)
+                if !self.schema.object(*id).atomic || place.field.is_some_and(|field| field.granular) =>
+            {
                 let object = self.schema.object(*id);
                 maps(old, new, |key, old, new| {
-                    self.member(key, self::place(object.field(key)), old, new, out)
+                    self.member(key, self::place(Some(object), key), old, new, out)
                 })
             }
-            Ty::Map(value) => maps(old, new, |key, old, new| self.member(key, bare(value), old, new, out)),
-            Ty::Any => maps(old, new, |key, old, new| self.member(key, bare(&Ty::Any), old, new, out)),
+            Ty::Map(value) => {
+                maps(old, new, |key, old, new| self.member(key, place.inner(value), old, new, out))
+            }
+            Ty::Any if place.deduce => {
+                maps(old, new, |key, old, new| self.member(key, place.inner(&Ty::Any), old, new, out))
+            }
             Ty::List(item) => match place.field {
-                Some(field) if field.list != ListType::Atomic => self.lists(field, item, old, new, out),
+                Some(field) if field.list != ListType::Atomic => {
+                    self.lists(place.inner(item), field, old, new, out)
+                }
                 _ => false,
             },
             _ => false,
@@ -178,19 +194,19 @@ impl Comparer<'_> {
 
     fn lists(
         &self,
+        item: Place<'_>,
         field: &Field,
-        item: &Ty,
         old: Option<&Value>,
         new: Option<&Value>,
         out: &mut Difference,
     ) -> bool {
-        let (old, new) = (self.index(field, item, old), self.index(field, item, new));
+        let (old, new) = (self.index(field, item.ty, old), self.index(field, item.ty, new));
         for run in new.chunk_by(|a, b| a.0 == b.0) {
             let name = &run[0].0;
             match (find(&old, name), run) {
                 (before @ ([] | [_]), [(_, value)]) => {
                     let before = before.first().map(|(_, value)| *value);
-                    self.element(|| name.clone(), bare(item), before, Some(value), out);
+                    self.element(|| name.clone(), item, before, Some(value), out);
                 }
                 // Duplicates are compared as a whole.
                 (before, run) if before != run => {
@@ -202,7 +218,7 @@ impl Comparer<'_> {
         for run in old.chunk_by(|a, b| a.0 == b.0) {
             let (name, value) = &run[0];
             if find(&new, name).is_empty() {
-                self.element(|| name.clone(), bare(item), Some(value), None, out);
+                self.element(|| name.clone(), item, Some(value), None, out);
             }
         }
         true

@@ -85,6 +85,13 @@ fn an_update_takes_and_loses_fields() {
 }
 
 #[test]
+fn a_raw_extension_is_one_field() {
+    let revision = json!({"metadata": {"name": "r"}, "data": {"spec": {"a": 1}}, "revision": 2});
+    let created = track("io.k8s.api.apps.v1.ControllerRevision", write("a"), None, revision);
+    assert_eq!(fields(&created, 0), &json!({"f:data": {}, "f:revision": {}}));
+}
+
+#[test]
 fn status_belongs_to_its_subresource() {
     let created = track(POD, write("a"), None, pod());
     let mut changed = created.clone();

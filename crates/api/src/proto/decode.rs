@@ -1,11 +1,13 @@
 //! Messages to trees.
 
+use std::cell::Cell;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::wire::{Item, Reader};
-use crate::decode::{Error, complete, settle, zero};
+use crate::decode::{Error, MAX_COLLECTIONS, TOO_MANY, complete, settle, zero};
 use crate::schema::{Field, Object, Schema, Ty, TypeId};
 use crate::{quantity, time};
 
@@ -15,11 +17,13 @@ const MAX_DEPTH: usize = 128;
 /// Decodes a message (the envelope's `raw`) as the type `root`, in the same
 /// canonical form as [`crate::decode::json`]. apiVersion and kind are the caller's to add.
 pub fn decode(schema: &Schema, root: TypeId, raw: &[u8]) -> Result<Value, Error> {
-    Decoder { schema }.object(schema.object(root), raw, 0)
+    Decoder { schema, collections: Cell::new(0) }.object(schema.object(root), raw, 0)
 }
 
 struct Decoder<'s> {
     schema: &'s Schema,
+    /// Messages read: an empty one takes two bytes and hundreds in memory.
+    collections: Cell<usize>,
 }
 
 fn wrong(field: &Field, item: Item<'_>) -> Error {
@@ -51,6 +55,10 @@ impl Decoder<'_> {
     ) -> Result<(), Error> {
         if depth > MAX_DEPTH {
             return Err(Error::Unfit("exceeded max depth".into()));
+        }
+        self.collections.set(self.collections.get() + 1);
+        if self.collections.get() > MAX_COLLECTIONS {
+            return Err(Error::Unfit(TOO_MANY.to_owned()));
         }
         let mut reader = Reader::new(message);
         while let Some((number, item)) = reader.next()? {

@@ -6,6 +6,7 @@ use granit_parser::{Event, ScalarStyle};
 use serde_json::{Map, Value};
 
 use super::{Document, Error, scalar};
+use crate::decode::{MAX_COLLECTIONS, TOO_MANY};
 
 /// Levels of nesting.
 pub(super) const MAX_DEPTH: usize = 128;
@@ -38,6 +39,7 @@ pub(super) struct Builder {
     /// Anchored nodes with their numbers of nodes and bytes and their depth.
     anchors: HashMap<usize, (Value, Size)>,
     aliased: Size,
+    collections: usize,
     root: Value,
     duplicates: Vec<String>,
 }
@@ -76,6 +78,10 @@ impl Builder {
     fn start(&mut self, anchor: usize, line: usize, kind: Kind) -> Result<(), Error> {
         if self.open.len() >= MAX_DEPTH {
             return Err(Error::Refused("exceeded max depth"));
+        }
+        self.collections += 1;
+        if self.collections > MAX_COLLECTIONS {
+            return Err(Error::Refused(TOO_MANY));
         }
         self.open.push(Open { anchor, line, kind });
         Ok(())
