@@ -87,13 +87,20 @@ impl Stream {
                         return Some(error_frame(self.settings.accept.encoding, &too_old(&expired)));
                     }
                 },
-                _ = self.bookmark.tick(), if self.settings.bookmarks => {
-                    let revision = watcher.revision();
-                    if revision > self.told {
-                        self.told = revision;
-                        return Some(self.bookmark_frame(revision, false));
+                _ = self.bookmark.tick(), if self.settings.bookmarks => match watcher.catch_up() {
+                    Ok(items) if items.is_empty() => {
+                        let revision = watcher.revision();
+                        if revision > self.told {
+                            self.told = revision;
+                            return Some(self.bookmark_frame(revision, false));
+                        }
                     }
-                }
+                    Ok(items) => return Some(self.frames(items)),
+                    Err(expired) => {
+                        self.watcher = None;
+                        return Some(error_frame(self.settings.accept.encoding, &too_old(&expired)));
+                    }
+                },
                 () = tokio::time::sleep_until(self.until) => {
                     // A last bookmark lets the client go on from here.
                     let revision = watcher.revision();

@@ -67,8 +67,11 @@ pub(crate) fn apply(
 }
 
 /// A patch that does not apply, as a failure about the object.
-fn about(call: &Call, error: &patch::Error) -> Status {
+pub(super) fn about(call: &Call, error: &patch::Error) -> Status {
     let mut status = error.to_status();
+    if status.code == 413 {
+        status.message = format!("Request entity too large: {}", status.message);
+    }
     if status.code == 422 {
         status.details = serde_json::json!({
             "name": &*call.name, "group": &*call.kind.group, "kind": &*call.kind.plural,

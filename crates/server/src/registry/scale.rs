@@ -6,7 +6,7 @@ use carrack_api::{Value, decode, field};
 use serde_json::json;
 
 use super::call::Call;
-use super::patch::{PatchType, apply};
+use super::patch::{PatchType, about, apply};
 use super::{Registry, Written, meta};
 
 /// Makes a new Scale of the current one.
@@ -59,7 +59,7 @@ impl Registry {
     ) -> Result<Value, Status> {
         let schema = carrack_api::facts::schema();
         self.change_scale(call, &mut |scale| {
-            let patched = apply(&schema, root, ty, body, scale).map_err(|error| error.to_status())?;
+            let patched = apply(&schema, root, ty, body, scale).map_err(|error| about(call, &error))?;
             super::check_fields(call, patched.strict)?;
             let decoded = decode::value(&schema, root, patched.value);
             let decoded = decoded.map_err(|error| error.to_status("Scale", "v1"))?;

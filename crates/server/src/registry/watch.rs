@@ -121,6 +121,19 @@ impl Watcher {
         }
     }
 
+    /// What has come meanwhile, without waiting; afterwards [`revision`](Self::revision)
+    /// is as new as the store, also when nothing in scope has changed for long.
+    ///
+    /// # Errors
+    /// As for [`next`](Self::next).
+    pub fn catch_up(&mut self) -> Result<VecDeque<Item>, Expired> {
+        if self.initial.is_some() {
+            return Ok(VecDeque::new());
+        }
+        let events = self.watch.try_next()?;
+        Ok(events.into_iter().filter_map(|event| self.see(event)).collect())
+    }
+
     /// Everything up to here has been told: what a bookmark may say.
     pub fn revision(&self) -> Revision {
         self.watch.revision().max(self.after)

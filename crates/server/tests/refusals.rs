@@ -1,0 +1,73 @@
+//! Bad input, as raw bodies: what is refused, with which code and words.
+#![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
+
+mod common;
+
+use common::Client;
+use serde_json::json;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
+const YAML: &[(&str, &str)] = &[("content-type", "application/yaml")];
+
+#[tokio::test]
+async fn limits_name_themselves() {
+    let client = Client::builtin();
+    let big = format!("{{\"data\":{{\"a\":\"{}\"}}}}", "x".repeat(3 << 20));
+    let refused = client.send("POST", MAPS, JSON, big).await.expect(413);
+    assert_eq!(refused["message"], "Request entity too large: limit is 3145728");
+    client.post(MAPS, &json!({"metadata": {"name": "a"}})).await.expect(201);
+    let operations: Vec<_> =
+        (0..10_001).map(|_| json!({"op": "test", "path": "/kind", "value": "ConfigMap"})).collect();
+    let refused = client.patch(&format!("{MAPS}/a"), "json-patch", &json!(operations)).await.expect(413);
+    assert_eq!(
+        refused["message"],
+        "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001"
+    );
+}
+
+#[tokio::test]
+async fn bad_bodies() {
+    let client = Client::builtin();
+    let check = async |headers: &[(&str, &str)], body: &str, code: u16, part: &str| {
+        let answer = client.send("POST", MAPS, headers, body.to_owned()).await.expect(code);
+        let message = answer["message"].as_str().unwrap();
+        assert!(message.contains(part), "{body}: {message}");
+    };
+    check(JSON, "", 400, "").await;
+    check(JSON, "[]", 400, "").await;
+    check(JSON, "{", 400, "").await;
+    check(JSON, r#"{"metadata": {"name": 7}}"#, 400, "cannot unmarshal number").await;
+    check(JSON, r#"{"apiVersion": "apps/v1"}"#, 400, "does not match the expected API version (v1)").await;
+    check(JSON, r#"{"kind": "Pod"}"#, 400, "cannot be handled as a ConfigMap").await;
+    check(JSON, r#"{"metadata": {"name": "A"}}"#, 422, "metadata.name: Invalid value").await;
+    check(JSON, r#"{"metadata": {}}"#, 422, "name or generateName is required").await;
+    check(JSON, r#"{"metadata": {"name": "a", "namespace": "b"}}"#, 400, "does not match the namespace")
+        .await;
+    check(JSON, r#"{"metadata": {"name": "a", "labels": {"a b": "c"}}}"#, 422, "metadata.labels").await;
+    check(&[("content-type", "text/html")], "x", 415, "accepted media types include").await;
+    let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for at in 1..12 {
+        let previous = format!("*a{}", at - 1);
+        bomb += &format!("a{at}: &a{at} [{}]\n", [&*previous; 10].join(","));
+    }
+    check(YAML, &bomb, 400, "").await;
+    let made = client.send("POST", MAPS, YAML, "metadata: {name: web}\ndata: {a: \"1\"}\n").await.expect(201);
+    assert_eq!(made["data"]["a"], "1");
+}
+
+#[tokio::test]
+async fn who_is_unknown_gets_401_and_who_may_not_403() {
+    use carrack_server::{Server, User};
+    use tower_service::Service;
+    let store = std::sync::Arc::new(carrack_store::Local::memory(carrack_store::Limits::default()));
+    let server = Server::builder(store, carrack_api::kinds::builtin()).build();
+    let refused = Client(server.clone()).get("/api/v1/namespaces/default/pods/p").await.expect(403);
+    assert_eq!(
+        refused["message"],
+        "pods \"p\" is forbidden: User \"tester\" cannot get resource \"pods\" in API group \"\" in the namespace \"default\""
+    );
+    let mut request = Client::request("GET", MAPS, &[], "");
+    request.extensions_mut().remove::<User>();
+    assert_eq!(server.clone().call(request).await.unwrap().status(), 401);
+}
