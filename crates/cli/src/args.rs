@@ -48,7 +48,13 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct DataDir {
     /// Directory that holds everything: database, keys, images, pods
-    #[arg(long, env = "CARRACK_DATA_DIR", default_value = "/var/lib/carrack", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "CARRACK_DATA_DIR",
+        default_value = "/var/lib/carrack",
+        value_name = "DIR"
+    )]
     pub data_dir: PathBuf,
 }
 

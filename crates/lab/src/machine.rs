@@ -17,7 +17,7 @@ use crate::images;
 /// Address of the machine on its one link.
 pub const ADDRESS: &str = "10.77.0.2";
 
-/// Sets the link up, says so, and waits to be killed.
+/// Sets the link up, says so, and waits to be killed, burying orphans meanwhile.
 const INIT: &str = r#"
 set -e
 B=$1
@@ -29,7 +29,8 @@ $B ip link set e0 up
 $B ip route add default via 10.77.0.1 dev e0
 $B hostname lab
 echo ready
-exec $B sleep 86400
+$B sleep 86400 &
+wait
 "#;
 
 /// A running machine; dropped, it is gone.

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use carrack_network::apply::conntrack::forget;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::args;
+use crate::config::Settings;
 use crate::dirs::Dirs;
 use crate::{node, process};
 
@@ -27,12 +29,17 @@ pub fn run(down: &args::Down) -> Result<()> {
         return Ok(());
     };
     process::log("warn")?;
+    let config = Settings::default().resolve(dirs.root())?;
     let held = stop(&dirs)?;
     println!(" ✓ control plane and node stopped");
     let errors = process::runtime()?.block_on(async {
         let runtime = node::runtime(&dirs).await?;
         let errors = carrack_node::purge(&runtime, dirs.root(), GRACE, !down.purge).await;
         runtime.close();
+        // Connections of containers that are gone; without this they linger for minutes.
+        if let Err(error) = forget(&[config.pod_cidr, config.service_cidr]) {
+            tracing::warn!(%error, "connection tracking could not be tidied; its entries expire by themselves");
+        }
         anyhow::Ok(errors)
     })?;
     if !errors.is_empty() {

@@ -12,7 +12,7 @@ use std::io;
 use super::encode::{NFPROTO_IPV4, NFPROTO_IPV6};
 use crate::netlink::message::{ACK, DUMP};
 use crate::netlink::{Attributes, Messages, Socket};
-use crate::plan::{Endpoint, Protocol, Ruleset};
+use crate::plan::{Endpoint, Prefix, Protocol, Ruleset};
 
 const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = SUBSYSTEM | 1;
@@ -58,16 +58,42 @@ pub fn end(socket: &mut Socket, allowed: &Allowed) -> io::Result<usize> {
     if allowed.is_empty() {
         return Ok(0);
     }
+    let concerns = |v4: bool| allowed.keys().any(|(ip, _)| ip.is_ipv4() == v4);
+    delete(socket, concerns, |entry| is_stale(entry, allowed) == Some(true))
+}
+
+/// Deletes every entry in which an address of these ranges takes part, whatever its
+/// protocol: for when nobody has such an address any more. How many.
+pub fn forget(ranges: &[Prefix]) -> io::Result<usize> {
+    let mut socket = Socket::open(crate::netlink::Protocol::Netfilter)?;
+    let ours = |ip: IpAddr| ranges.iter().any(|range| range.contains(ip));
+    let concerns = |v4: bool| ranges.iter().any(|range| range.is_v6() != v4);
+    delete(&mut socket, concerns, |entry| {
+        let tuple = |kind| entry.nested(kind).and_then(Tuple::read);
+        [TUPLE_ORIGINAL, TUPLE_REPLY]
+            .into_iter()
+            .filter_map(tuple)
+            .any(|tuple| ours(tuple.source.0) || ours(tuple.destination.0))
+    })
+}
+
+/// Deletes the entries that `unwanted` picks, in the families that `concerns` (asked
+/// whether IPv4) names.
+fn delete(
+    socket: &mut Socket,
+    concerns: impl Fn(bool) -> bool,
+    unwanted: impl Fn(Attributes<'_>) -> bool,
+) -> io::Result<usize> {
     let mut stale = Vec::new();
     for family in [NFPROTO_IPV4, NFPROTO_IPV6] {
-        if !allowed.keys().any(|(ip, _)| ip.is_ipv4() == (family == NFPROTO_IPV4)) {
+        if !concerns(family == NFPROTO_IPV4) {
             continue;
         }
         let mut request = Messages::default();
         request.push(GET, DUMP, &[family, 0, 0, 0], |_| {});
         socket.dump(&request, |message| {
             let attributes = Attributes(message.payload.get(4..).unwrap_or_default());
-            if is_stale(attributes, allowed) == Some(true) {
+            if unwanted(attributes) {
                 stale.push((family, keep(attributes)));
             }
         })?;
