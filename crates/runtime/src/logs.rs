@@ -173,7 +173,7 @@ impl LogReader {
         if here.len() > self.file.stream_position()? {
             return Ok(true);
         }
-        self.file = File::open(&self.path)?;
+        self.file = next_file(&self.path, (here.dev(), here.ino()))?;
         Ok(true)
     }
 
@@ -199,6 +199,28 @@ impl LogReader {
         }
         Ok(())
     }
+}
+
+/// The file that follows the one with that identity: it may have been rotated away more
+/// than once since it was looked at last.
+fn next_file(path: &Path, old: (u64, u64)) -> io::Result<File> {
+    let name = |n: u32| match n {
+        0 => path.to_path_buf(),
+        n => PathBuf::from(format!("{}.{n}", path.display())),
+    };
+    let identity = |n: u32| std::fs::metadata(name(n)).map(|m| (m.dev(), m.ino())).ok();
+    // Tried again when a rotation comes between the look and the opening.
+    for _ in 0..16 {
+        let last = (1..).take_while(|n| identity(*n).is_some()).last().unwrap_or(0);
+        // One that is gone was older than all that are left.
+        let place = (1..=last).find(|n| identity(*n) == Some(old));
+        let next = place.map_or(last, |n| n - 1);
+        let file = File::open(name(next))?;
+        if place.is_none_or(|n| identity(n) == Some(old)) {
+            return Ok(file);
+        }
+    }
+    File::open(path)
 }
 
 fn watch(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {

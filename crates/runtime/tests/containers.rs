@@ -441,3 +441,34 @@ async fn no_way_out() {
     assert_eq!(std::fs::read(support::PROGRAM).unwrap(), before);
     lab.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn following_a_log_that_rotates() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let sandbox = lab.sandbox(SandboxSpec::default()).await;
+    let rotation = LogRotation { max_bytes: 40_000, max_files: 50 };
+    let id = lab.create(&sandbox.id, &["spam", "20000"], |c| c.log_rotation = rotation).await;
+    let path = lab.runtime.container_status(&id).await.unwrap().spec.log_path;
+    lab.runtime.start_container(&id).await.unwrap();
+    let runtime = lab.runtime.clone();
+    let ended = {
+        let id = id.clone();
+        Box::pin(async move { drop(support::wait_for(&runtime, &id).await) })
+    };
+    let options = carrack_runtime::logs::LogOptions { follow: true, ..Default::default() };
+    let mut reader = carrack_runtime::logs::open(&path, options, Some(ended)).unwrap();
+    let mut text = String::new();
+    while let Some(piece) = reader.next().await {
+        text.push_str(std::str::from_utf8(&piece.unwrap()).unwrap());
+    }
+    // It may have begun after some rotations, but from there on nothing is missing.
+    let numbers: Vec<u32> = text.lines().map(|l| l.strip_prefix("line ").unwrap().parse().unwrap()).collect();
+    assert_eq!(numbers.last(), Some(&19_999));
+    assert!(numbers.windows(2).all(|w| w[1] == w[0] + 1), "a gap after {:?}", numbers.first());
+    let files = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
+    assert!(files > 10, "{files}");
+    lab.finish().await;
+}

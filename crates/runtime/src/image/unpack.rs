@@ -46,7 +46,8 @@ pub fn unpack(layer: impl Read + Send, dir: &Path) -> Result<Unpacked> {
     let mut reader = Hashing { inner: plain, hash: Sha256::new() };
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = open(dir, flags, Mode::empty()).map_err(|e| RuntimeError::io("open", dir)(e.into()))?;
-    let mut unpacker = Unpacker { root, cache: None, times: Vec::new(), size: 0 };
+    let buffer = vec![0; 128 * 1024];
+    let mut unpacker = Unpacker { root, cache: None, times: Vec::new(), size: 0, buffer };
     unpacker.archive(&mut reader)?;
     // What follows the end of the archive counts for the digest too.
     io::copy(&mut reader, &mut io::sink()).map_err(|e| RuntimeError::InvalidImage(format!("layer: {e}")))?;
@@ -93,6 +94,7 @@ struct Unpacker {
     /// Times of directories, to be set when nothing changes in them any more.
     times: Vec<(String, i64)>,
     size: u64,
+    buffer: Vec<u8>,
 }
 
 impl Unpacker {
@@ -175,13 +177,19 @@ impl Unpacker {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(parent, name, flags, Mode::from_bits_truncate(0o600))?;
         let mut file = File::from(fd);
-        let room = MAX_BYTES.saturating_sub(self.size);
-        let written = io::copy(&mut entry.take(room + 1), &mut file)?;
-        if written > room {
-            return Err(io::Error::other(format!("the layer is larger than {MAX_BYTES} bytes")));
+        loop {
+            let n = match entry.read(&mut self.buffer) {
+                Ok(0) => return Ok(()),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            file.write_all(&self.buffer[..n])?;
+            self.size += n as u64;
+            if self.size > MAX_BYTES {
+                return Err(io::Error::other(format!("the layer is larger than {MAX_BYTES} bytes")));
+            }
         }
-        self.size += written;
-        file.flush()
     }
 
     /// Owner before mode, for chown takes set-user-id away; times last.
