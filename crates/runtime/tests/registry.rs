@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -26,6 +26,10 @@ struct Registry {
 
 impl Registry {
     fn start(rules: impl FnOnce(SocketAddr) -> Rules) -> Self {
+        Self::start_with(rules, None)
+    }
+
+    fn start_with(rules: impl FnOnce(SocketAddr) -> Rules, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let rules = rules(address);
@@ -34,8 +38,17 @@ impl Registry {
         // Ends with the test process.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (rules, log) = (rules.clone(), log.clone());
-                std::thread::spawn(move || serve(stream, &rules, &log));
+                let (rules, log, tls) = (rules.clone(), log.clone(), tls.clone());
+                std::thread::spawn(move || match tls {
+                    None => serve(stream, &rules, &log),
+                    Some(config) => {
+                        let connection = rustls::ServerConnection::new(config).unwrap();
+                        let mut stream = rustls::StreamOwned::new(connection, stream);
+                        serve(&mut stream, &rules, &log);
+                        stream.conn.send_close_notify();
+                        stream.flush().ok()
+                    }
+                });
             }
         });
         Self { address, asked }
@@ -46,7 +59,7 @@ impl Registry {
     }
 }
 
-fn serve(mut stream: TcpStream, rules: &Rules, log: &Mutex<Vec<String>>) -> Option<()> {
+fn serve(mut stream: impl Read + Write, rules: &Rules, log: &Mutex<Vec<String>>) -> Option<()> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -137,8 +150,17 @@ fn content(blobs: &HashMap<String, Vec<u8>>, top: &str, path: &str) -> Answer {
 }
 
 async fn pull(dir: &Path, reference: &str, auth: Option<RegistryAuth>) -> Result<String, String> {
+    pull_with(dir, reference, auth, RegistryConfig::default()).await
+}
+
+async fn pull_with(
+    dir: &Path,
+    reference: &str,
+    auth: Option<RegistryAuth>,
+    config: RegistryConfig,
+) -> Result<String, String> {
     let store = ImageStore::open(dir).unwrap();
-    let registries = Registries::new(RegistryConfig::default());
+    let registries = Registries::new(config);
     match registries.pull(&store, reference, auth.as_ref()).await {
         Ok(status) => Ok(status.repo_tags.join(",")),
         Err(e) => Err(e.to_string()),
@@ -290,4 +312,28 @@ async fn wrong_content_is_refused() {
         assert!(store.list().unwrap().is_empty());
         assert_eq!(std::fs::read_dir(store.layers_dir()).unwrap().count(), 0, "{kind}");
     }
+}
+
+#[tokio::test]
+async fn tls_with_an_authority_of_ones_own() {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let (blobs, top) = image();
+    let rules = |_| -> Rules { Arc::new(move |path, _| content(&blobs, &top, path)) };
+    let registry = Registry::start_with(rules, Some(Arc::new(server)));
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, made.cert.pem()).unwrap();
+    let reference = registry.reference("app:1");
+    let config = RegistryConfig { ca_files: vec![ca], ..RegistryConfig::default() };
+    assert_eq!(pull_with(dir.path(), &reference, None, config).await, Ok(reference.clone()));
+    // Without that authority there is no trust, and no falling back to plain HTTP that works.
+    assert!(pull(dir.path(), &reference, None).await.is_err());
 }
