@@ -459,3 +459,46 @@ pub fn async_fd(fd: OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<OwnedFd
     // SAFETY: an OwnedFd keeps its number, open, for as long as it lives.
     unsafe { Ok(tokio::io::unix::AsyncFd::register(fd)?) }
 }
+
+/// Loads a program of type `BPF_PROG_TYPE_CGROUP_DEVICE` and attaches it to the cgroup v2
+/// directory `group`, where it stays for as long as the group.
+pub fn attach_device_program(
+    group: &std::path::Path,
+    program: &[crate::cgroup::plan::Instruction],
+) -> Result<()> {
+    const PROG_LOAD: i32 = 5;
+    const PROG_ATTACH: i32 = 8;
+    const TYPE_CGROUP_DEVICE: u32 = 15;
+    const ATTACH_CGROUP_DEVICE: u32 = 6;
+    const ALLOW_MULTI: u32 = 2;
+    /// The head of `union bpf_attr` for PROG_LOAD.
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log: [u64; 2],
+    }
+    let mut code = Vec::with_capacity(program.len() * 8);
+    for (operation, registers, offset, value) in program {
+        code.extend([*operation, *registers]);
+        code.extend(offset.to_ne_bytes());
+        code.extend(value.to_ne_bytes());
+    }
+    let load = Load {
+        kind: TYPE_CGROUP_DEVICE,
+        count: program.len() as u32,
+        instructions: code.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        log: [0; 2],
+    };
+    // SAFETY: the structure has the size passed, and what it points to outlives the call.
+    let loaded = fd(unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const load, size_of::<Load>()) })?;
+    let group =
+        std::fs::File::open(group).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+    let attach = [group.as_raw_fd() as u32, loaded.as_raw_fd() as u32, ATTACH_CGROUP_DEVICE, ALLOW_MULTI];
+    // SAFETY: four numbers, as PROG_ATTACH reads them.
+    let r = unsafe { libc::syscall(libc::SYS_bpf, PROG_ATTACH, &raw const attach, size_of_val(&attach)) };
+    Errno::result(r).map(drop)
+}

@@ -439,6 +439,14 @@ async fn no_way_out() {
         // Nobody runs it now, which is when an open for writing would succeed.
     }
     assert_eq!(std::fs::read(support::PROGRAM).unwrap(), before);
+    // A device made with CAP_MKNOD opens nothing, also not where one may mount.
+    let (_, log) = lab.output(&["device"], |_| {}).await;
+    assert_eq!(log, "stdout F permission denied\n");
+    let admin = |c: &mut ContainerSpec| c.security.add_capabilities = vec!["SYS_ADMIN".into()];
+    let (_, log) = lab.output(&["device", "mount"], admin).await;
+    assert_eq!(log, "stdout F permission denied\n");
+    let (_, log) = lab.output(&["device", "mount"], |c| c.security.privileged = true).await;
+    assert_eq!(log, "stdout F opened\n");
     lab.finish().await;
 }
 

@@ -88,6 +88,11 @@ fn lay_out(
         // The upper directory becomes the container's root: anybody may enter that.
         make_dir(&dir.join(part), if part == "upper" { 0o755 } else { 0o700 })?;
     }
+    let mut cgroup = shared.cgroups.create_container(&sandbox.pod_uid, &id.0, &spec.resources)?;
+    let may_mount = oci.process.capabilities.bounding.iter().any(|c| c == "CAP_SYS_ADMIN");
+    if may_mount && !spec.security.privileged {
+        shared.cgroups.confine_devices(&sandbox.pod_uid, &id.0, &mut cgroup)?;
+    }
     let launch = Launch {
         rootfs: Overlay {
             layers_dir,
@@ -95,7 +100,7 @@ fn lay_out(
             upper: dir.join("upper"),
             work: dir.join("work"),
         },
-        cgroup: shared.cgroups.create_container(&sandbox.pod_uid, &id.0, &spec.resources)?,
+        cgroup,
         log_path: spec.log_path.clone(),
         log_max_bytes: spec.log_rotation.max_bytes,
         log_max_files: spec.log_rotation.max_files,

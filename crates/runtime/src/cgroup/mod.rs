@@ -4,8 +4,8 @@
 //! What always holds: groups are made by the agent before a process is to enter them,
 //! and removed by it after the last one has left; the shim only joins and counts OOM
 //! kills. Hierarchies that carry no limit of ours (cpuset, blkio…) are left alone. Device
-//! nodes are kept useless by `nodev` mounts, not by a device group (see
-//! docs/decisions/launching.md).
+//! nodes are kept useless by `nodev` mounts; only a container that can mount by itself gets
+//! a device group as well (see docs/decisions/launching.md).
 
 pub mod plan;
 
@@ -16,6 +16,7 @@ use std::{fs, io};
 use crate::bundle::CgroupJoin;
 use crate::error::{Result, RuntimeError};
 use crate::spec::Resources;
+use crate::sys;
 use plan::{CONTROLLERS, Hierarchies};
 
 /// The control groups of one node.
@@ -99,6 +100,34 @@ impl Cgroups {
         format!("/{}/pod{pod_uid}/{container}", self.root)
     }
 
+    /// Keeps a container that may mount from devices that it may make nodes of.
+    pub fn confine_devices(&self, pod_uid: &str, container: &str, join: &mut CgroupJoin) -> Result<()> {
+        if let Some(dir) = &join.v2 {
+            return sys::attach_device_program(dir, &plan::v2_devices())
+                .map_err(|e| RuntimeError::io("confine devices of", dir)(e.into()));
+        }
+        let Some(base) = self.hierarchies.v1.get("devices") else {
+            let words = "CAP_SYS_ADMIN without privileged needs the devices controller";
+            return Err(RuntimeError::InvalidSpec(words.to_owned()));
+        };
+        let dir = base.join(format!("{}/pod{pod_uid}/{container}", self.root));
+        fs::create_dir_all(&dir).map_err(RuntimeError::io("create", &dir))?;
+        write(&dir.join("devices.deny"), "a")?;
+        for value in plan::v1_devices() {
+            write(&dir.join("devices.allow"), &value)?;
+        }
+        join.v1.push(("devices".to_owned(), dir));
+        Ok(())
+    }
+
+    /// Everywhere that something of ours may be.
+    fn bases(&self) -> Vec<PathBuf> {
+        let mut bases: Vec<PathBuf> = self.limit_bases().into_iter().map(|(base, _)| base).collect();
+        bases.extend(self.hierarchies.v1.get("devices").cloned());
+        bases.dedup();
+        bases
+    }
+
     /// Makes a pod's groups.
     pub fn create_pod(&self, pod_uid: &str, resources: &Resources) -> Result<()> {
         let name = format!("{}/pod{pod_uid}", self.root);
@@ -158,7 +187,7 @@ impl Cgroups {
 
     /// Removes a pod's groups, unless another sandbox of the same pod has containers in them.
     pub fn remove_pod(&self, pod_uid: &str) {
-        for (base, _) in self.limit_bases() {
+        for base in self.bases() {
             let _ = fs::remove_dir(base.join(format!("{}/pod{pod_uid}", self.root)));
         }
     }
@@ -177,10 +206,13 @@ impl Cgroups {
                 let _ = fs::remove_dir(parent);
             }
         }
+        for base in self.bases() {
+            let _ = fs::remove_dir(base.join(&self.root));
+        }
     }
 
     fn remove(&self, name: &str) -> Result<()> {
-        for (base, _) in self.limit_bases() {
+        for base in self.bases() {
             let dir = base.join(name);
             remove_tree(&dir).map_err(RuntimeError::io("remove", &dir))?;
         }
@@ -267,4 +299,27 @@ fn enable_controllers(dir: &Path) -> Result<()> {
 
 fn write(path: &Path, value: &str) -> Result<()> {
     fs::write(path, value).map_err(RuntimeError::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The program for v2, on whatever cgroup v2 there is, also beside v1.
+    #[test]
+    fn device_program_is_taken_by_the_kernel() {
+        let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let base = Hierarchies::parse(&text).v2;
+        let Some(base) = base.filter(|_| nix::unistd::geteuid().is_root()) else {
+            eprintln!("skipped: needs root and a cgroup v2 mount");
+            return;
+        };
+        let group = base.join(format!("carrack-test-devices-{}", std::process::id()));
+        fs::create_dir(&group).unwrap();
+        sys::attach_device_program(&group, &plan::v2_devices()).unwrap();
+        let script = "echo $$ > \"$0/cgroup.procs\"; true < /dev/null && ! true < /dev/kmsg 2>/dev/null";
+        let status = std::process::Command::new("sh").args(["-c", script]).arg(&group).status();
+        remove_empty(&group).unwrap();
+        assert!(status.unwrap().success());
+    }
 }

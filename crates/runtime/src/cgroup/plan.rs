@@ -113,6 +113,65 @@ pub fn v2_values(resources: &Resources) -> Vec<(&'static str, String)> {
     values
 }
 
+/// Devices that a container may use besides making nodes: null, zero, full, random, urandom,
+/// tty, console, ptmx (character, major and minor), and every pseudo terminal.
+pub const DEVICES: [(u32, u32); 8] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)];
+/// Major number of pseudo terminals.
+pub const PTS_MAJOR: u32 = 136;
+
+/// Values for `devices.allow` of v1, after everything has been denied.
+pub fn v1_devices() -> Vec<String> {
+    let mut values = vec!["c *:* m".to_owned(), "b *:* m".to_owned(), format!("c {PTS_MAJOR}:* rwm")];
+    values.extend(DEVICES.iter().map(|(major, minor)| format!("c {major}:{minor} rwm")));
+    values
+}
+
+/// One eBPF instruction: code, registers (destination low, source high), offset, immediate.
+pub type Instruction = (u8, u8, i16, i32);
+
+/// The same rule as a program of type `BPF_PROG_TYPE_CGROUP_DEVICE`, for v2. Its context is
+/// `struct bpf_cgroup_dev_ctx`: access type, major, minor.
+pub fn v2_devices() -> Vec<Instruction> {
+    const LOAD: u8 = 0x61; // destination = *(u32 *)(source + offset)
+    const MOVE: u8 = 0xbf;
+    const MOVE_VALUE: u8 = 0xb7;
+    const AND: u8 = 0x57;
+    const SHIFT_RIGHT: u8 = 0x77;
+    const JEQ: u8 = 0x15;
+    const EXIT: u8 = 0x95;
+    const CHARACTER: i32 = 2;
+    const MAKE_NODE: i32 = 1;
+    // r2 type, r3 access, r4 major, r5 minor
+    let mut program = vec![
+        (LOAD, 0x12, 0, 0),
+        (MOVE, 0x23, 0, 0),
+        (AND, 0x02, 0, 0xffff),
+        (SHIFT_RIGHT, 0x03, 0, 16),
+        (LOAD, 0x14, 4, 0),
+        (LOAD, 0x15, 8, 0),
+    ];
+    let allow = |program: &mut Vec<Instruction>| program.extend([(MOVE_VALUE, 0, 0, 1), (EXIT, 0, 0, 0)]);
+    let deny = |program: &mut Vec<Instruction>| program.extend([(MOVE_VALUE, 0, 0, 0), (EXIT, 0, 0, 0)]);
+    // Each test that holds falls into an "allow", and jumps over it otherwise.
+    program.push((JEQ, 0x03, 1, MAKE_NODE));
+    program.push((0x05, 0, 2, 0));
+    allow(&mut program);
+    program.push((JEQ, 0x02, 2, CHARACTER));
+    deny(&mut program);
+    program.push((JEQ, 0x04, 1, PTS_MAJOR as i32));
+    program.push((0x05, 0, 2, 0));
+    allow(&mut program);
+    for (major, minor) in DEVICES {
+        program.push((JEQ, 0x04, 1, major as i32));
+        program.push((0x05, 0, 4, 0));
+        program.push((JEQ, 0x05, 1, minor as i32));
+        program.push((0x05, 0, 2, 0));
+        allow(&mut program);
+    }
+    deny(&mut program);
+    program
+}
+
 /// The `oom_kill` counter of `memory.oom_control` (v1) or `memory.events` (v2).
 pub fn oom_kills(text: &str) -> u64 {
     let counter = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
@@ -195,6 +254,52 @@ mod tests {
             let limits = Resources { cpu_shares: Some(shares), ..Resources::default() };
             assert_eq!(v2_values(&limits)[0].1, weight);
         }
+    }
+
+    /// Runs the program as the kernel would.
+    fn device(kind: u32, access: u32, major: u32, minor: u32) -> bool {
+        let program = v2_devices();
+        let context = [kind | access << 16, major, minor];
+        let (mut at, mut registers) = (0usize, [0u64; 10]);
+        loop {
+            let (code, pair, offset, value) = program[at];
+            at += 1;
+            let (to, from) = (usize::from(pair & 15), usize::from(pair >> 4));
+            match code {
+                0x61 => registers[to] = context[offset as usize / 4].into(),
+                0xbf => registers[to] = registers[from],
+                0xb7 => registers[to] = value as u64,
+                0x57 => registers[to] &= value as u64,
+                0x77 => registers[to] >>= value,
+                0x05 => at += offset as usize,
+                0x15 if registers[to] == value as u64 => at += offset as usize,
+                0x15 => {}
+                0x95 => return registers[0] == 1,
+                other => panic!("instruction {other:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn devices() {
+        let (block, character, make, read, write) = (1, 2, 1, 2, 4);
+        for (kind, access, major, minor, expect) in [
+            (character, read | write, 1, 3, true),
+            (character, read, 1, 9, true),
+            (character, read, 1, 1, false),
+            (character, read, 1, 11, false),
+            (character, write, 5, 2, true),
+            (character, write, 136, 77, true),
+            (character, read, 3, 5, false),
+            (block, read, 1, 3, false),
+            (block, read, 254, 0, false),
+            (block, make, 254, 0, true),
+            (character, make, 1, 1, true),
+            (character, make | read, 1, 1, false),
+        ] {
+            assert_eq!(device(kind, access, major, minor), expect, "{kind} {access} {major}:{minor}");
+        }
+        assert!(v1_devices().contains(&"c 1:3 rwm".to_owned()));
     }
 
     #[test]

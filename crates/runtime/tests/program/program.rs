@@ -77,6 +77,7 @@ fn run(command: &str, args: &[String]) {
         }
         "serve" => serve(arg(0)),
         "signals" => signals(),
+        "device" => device(arg(0)),
         "tty" => {
             let size = nix::sys::termios::tcgetattr(std::io::stdin()).is_ok();
             println!("terminal: {size}");
@@ -99,6 +100,24 @@ fn alloc(mebibytes: usize) {
     }
     println!("held {}", held.iter().map(|b| usize::from(b[7])).sum::<usize>());
     std::thread::sleep(Duration::from_secs(60));
+}
+
+/// Makes a node of the kernel's log device and opens it; in a file system of its own, mounted
+/// without `nodev`, when asked to.
+fn device(how: &str) {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    let dir = std::path::Path::new("/mine");
+    std::fs::create_dir_all(dir).expect("the root is writable");
+    if how == "mount" {
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("tmpfs"), dir, Some("tmpfs"), flags, None::<&str>).expect("we may mount");
+    }
+    let node = dir.join("node");
+    mknod(&node, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 11)).expect("we may make nodes");
+    match std::fs::File::open(&node) {
+        Ok(_) => println!("opened"),
+        Err(e) => println!("{}", e.kind()),
+    }
 }
 
 /// Answers each connection with a line.
