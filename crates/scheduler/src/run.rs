@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carrack_api::Record;
+use carrack_client::backoff::Backoff;
 use carrack_client::clock::rfc3339;
 use carrack_client::resource::{NODES, PODS};
 use carrack_client::{Client, Clock, Error, EventRecorder, Patch, Reference, Scope, Source, Update};
@@ -281,8 +282,29 @@ async fn bind(client: Client, pod: Arc<PodInfo>, node: String) -> Bound {
         "target": {"kind": "Node", "name": node},
     });
     let at = (pod.namespace.as_str(), pod.name.as_str());
-    let result = client.create_sub(&PODS, at, "binding", &binding).await.map(drop);
+    let result = match client.create_sub(&PODS, at, "binding", &binding).await {
+        Ok(_) => Ok(()),
+        Err(error @ Error::Transport(_)) => settle(&client, &pod, &node, error).await,
+        Err(error) => Err(error),
+    };
     Bound { pod, node, result }
+}
+
+/// After a binding that was not answered: did it take effect? Until that is known the
+/// pod keeps its room on the node.
+async fn settle(client: &Client, pod: &PodInfo, node: &str, error: Error) -> Result<(), Error> {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), 0);
+    loop {
+        match client.get(&PODS, &pod.namespace, &pod.name).await {
+            Ok(found) => {
+                let object: serde_json::Value = found.decode()?;
+                let bound = found.uid == pod.uid && object["spec"]["nodeName"] == node;
+                return if bound { Ok(()) } else { Err(error) };
+            }
+            Err(Error::Transport(_)) => tokio::time::sleep(backoff.next_delay()).await,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn reference(pod: &PodInfo) -> Reference {

@@ -175,6 +175,10 @@ impl State {
         let mut next = old.clone();
         if target.subresource == "status" {
             next["status"] = new["status"].clone();
+            next["metadata"]["annotations"] = new["metadata"]["annotations"].clone();
+            if next["metadata"]["annotations"].is_null() {
+                next["metadata"].as_object_mut().map(|meta| meta.remove("annotations"));
+            }
         } else {
             let (uid, status) = (old["metadata"]["uid"].clone(), old["status"].clone());
             next = new;

@@ -128,14 +128,11 @@ impl Controller for Deployments {
                 Err(error) => return Err(error.into()),
             }
         }
-        let object = self.update_itself(&record, &plan, writes).await?;
         for (warning, reason, message) in &plan.events {
             let kind = if *warning { EventKind::Warning } else { EventKind::Normal };
             self.events.event(&about, kind, reason, message);
         }
-        if let Some(status) = &plan.status {
-            self.write_status(&record, object, status, writes).await?;
-        }
+        self.write_itself(&record, &plan, writes).await?;
         Ok(plan.requeue_after.and_then(|after| after.try_into().ok()))
     }
 }
@@ -218,22 +215,30 @@ impl Deployments {
         Err(error.into())
     }
 
-    /// Writes annotations and template; returns the Deployment as it now is.
-    async fn update_itself(&self, record: &Record, plan: &Plan, writes: &Writes) -> Result<Value, Error> {
+    /// Writes annotations and status at once, through the status subresource: so the
+    /// generation stays, which a change of annotations would raise. A template (of a
+    /// rollback) goes the other way.
+    async fn write_itself(&self, record: &Record, plan: &Plan, writes: &Writes) -> Result<(), Error> {
         let mut object = record.decode();
-        if plan.annotations.is_none() && plan.template.is_none() {
-            return Ok(object);
-        }
         if let Some(annotations) = &plan.annotations {
             object["metadata"]["annotations"] = shell::to_value(annotations);
         }
+        let at = (record.key.namespace(), record.key.name());
         if let Some(template) = &plan.template {
             object["spec"]["template"] = template.clone();
         }
-        let at = (record.key.namespace(), record.key.name());
-        let written = self.client.replace(&DEPLOYMENTS, at, "", &object).await?;
-        writes.wrote(&written);
-        Ok(written.decode()?)
+        if plan.rolls_back {
+            writes.wrote(&self.client.replace(&DEPLOYMENTS, at, "", &object).await?);
+            return Ok(());
+        }
+        match &plan.status {
+            Some(status) => self.write_status(record, object, status, writes).await,
+            None if plan.annotations.is_some() => {
+                writes.wrote(&self.client.replace(&DEPLOYMENTS, at, "status", &object).await?);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     async fn write_status(

@@ -36,6 +36,8 @@ pub struct Plan {
     pub delete: Vec<(String, String)>,
     /// The Deployment's annotations, if they change.
     pub annotations: Option<BTreeMap<String, String>>,
+    /// Whether this is a rollback: annotations and template go into the spec's side.
+    pub rolls_back: bool,
     /// The Deployment's template, if it is rolled back.
     pub template: Option<Value>,
     /// Events: whether a warning, reason and message.

@@ -299,6 +299,7 @@ impl<'a> Rollout<'a> {
         };
         annotations.remove(ROLLBACK_TO);
         self.plan.annotations = Some(annotations);
+        self.plan.rolls_back = true;
         self.plan.events.push(event);
         self.plan
     }
