@@ -239,6 +239,11 @@ pub(super) fn settle_families(service: &mut Value, old: Option<&Value>, cluster:
     if !needs_cluster_ip(service) || old.is_some_and(|old| prefers_dual_as_before(service, old)) {
         return errors;
     }
+    // What is no family stays as it is, for validation to name.
+    let known = |family: &Value| family.as_str().is_some_and(|name| Family::read(name).is_some());
+    if !items(service, "/spec/ipFamilies").all(known) {
+        return errors;
+    }
     if policy(service).is_empty() {
         let before = old.map(policy).filter(|policy| !policy.is_empty());
         let own =
