@@ -174,8 +174,8 @@ pub async fn start(context: Context) -> Result<Node, NodeError> {
         tasks.spawn(endpoint.serve(tls, options.listen).await?);
     }
     tasks.spawn(async move {
-        let uid = machine.register().await;
-        machine.run(uid).await;
+        let (uid, status) = machine.register().await;
+        machine.run(uid, status).await;
     });
     let agent = Agent {
         shared,

@@ -232,13 +232,18 @@ pub(super) fn probes(view: &View<'_>, plan: &mut Plan) {
             }
             let memory = view.memory.container(&container.name);
             let known = memory.probes.get(&kind).filter(|_| memory.probed.as_ref() == Some(&status.id));
-            let due = known.cloned().unwrap_or_default().due(spec, started);
-            if due > view.now {
-                plan.wake(due);
+            let due = known.cloned().unwrap_or_default().next(kind, spec, started);
+            if due.at > view.now {
+                plan.wake(due.at);
             } else {
                 plan.act(
                     view,
-                    Action::Probe { container: container.name.clone(), id: status.id.clone(), kind },
+                    Action::Probe {
+                        container: container.name.clone(),
+                        id: status.id.clone(),
+                        kind,
+                        early: due.early,
+                    },
                 );
             }
         }

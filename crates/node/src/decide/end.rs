@@ -26,7 +26,7 @@ pub(super) fn decide(view: &View<'_>, plan: &mut Plan) {
     }
     if !view.sandboxes.is_empty() {
         for sandbox in view.sandboxes {
-            plan.act(view, Action::RemoveSandbox { id: sandbox.id.clone() });
+            plan.act(view, Action::RemoveSandbox { id: sandbox.id.clone(), detach: true });
         }
         return;
     }
@@ -35,7 +35,7 @@ pub(super) fn decide(view: &View<'_>, plan: &mut Plan) {
         return;
     }
     let deleted = view.pod.metadata.deletion_timestamp.is_some();
-    if deleted && !view.gone && view.memory.final_written {
+    if deleted && !view.gone && !view.memory.deleted && view.memory.final_written {
         plan.act(view, Action::DeletePod);
     }
     plan.finished = true;

@@ -42,6 +42,8 @@ pub struct Memory {
     pub torn_down: bool,
     /// The final status has been written, so that the object may go.
     pub final_written: bool,
+    /// The object has been deleted for good (finalizers of others may still hold it).
+    pub deleted: bool,
 }
 
 /// What was learnt about one container of a pod.
@@ -204,15 +206,16 @@ impl Memory {
             (A::PostStart { container, id }, _) => {
                 self.entry(container).post_started = Some(id.clone());
             }
-            (A::Probe { container, id, kind }, outcome) => {
-                self.probed(container, id, *kind, outcome, pod, now);
+            (A::Probe { container, id, kind, early }, outcome) => {
+                self.probed(container, id, (*kind, *early), outcome, pod, now);
             }
-            (A::RemoveSandbox { id }, Outcome::Done) => {
+            (A::RemoveSandbox { id, .. }, Outcome::Done) => {
                 self.addresses.remove(id);
             }
             (A::Kill { id, .. }, _) => {
                 self.stopping.remove(id);
             }
+            (A::DeletePod, Outcome::Done) => self.deleted = true,
             (A::TearDown, Outcome::Done) => {
                 (self.torn_down, self.volumes_ready) = (true, false);
             }
@@ -266,7 +269,7 @@ impl Memory {
         &mut self,
         container: &str,
         id: &ContainerId,
-        kind: probe::Kind,
+        (kind, early): (probe::Kind, bool),
         outcome: Outcome,
         pod: &Pod,
         now: Timestamp,
@@ -278,7 +281,12 @@ impl Memory {
             entry.probed = Some(id.clone());
         }
         let state = entry.probes.entry(kind).or_default();
-        state.observe(spec, matches!(outcome, Outcome::Probed(true)), now);
+        let success = matches!(outcome, Outcome::Probed(true));
+        if early {
+            state.observe_early(spec, success, now);
+        } else {
+            state.observe(spec, success, now);
+        }
     }
 
     /// Raises the restart back-off for a run that ended at `finished`, as

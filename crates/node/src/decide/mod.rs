@@ -77,6 +77,9 @@ pub enum Action {
     RemoveSandbox {
         /// The sandbox.
         id: SandboxId,
+        /// Whether the pod's interface and addresses go, too: not while another
+        /// sandbox of the pod takes them over.
+        detach: bool,
     },
     /// Probe a running container once.
     Probe {
@@ -86,6 +89,8 @@ pub enum Action {
         id: ContainerId,
         /// Which of its probes.
         kind: probe::Kind,
+        /// An extra attempt, whose failure means nothing.
+        early: bool,
     },
     /// Unmount and remove volumes and the pod's directory.
     TearDown,
@@ -145,7 +150,7 @@ impl Action {
             Self::PostStart { id, .. } => Task::PostStart(id.clone()),
             Self::Kill { id, .. } => Task::Kill(id.clone()),
             Self::RemoveContainer { id } => Task::RemoveContainer(id.clone()),
-            Self::RemoveSandbox { id } => Task::RemoveSandbox(id.clone()),
+            Self::RemoveSandbox { id, .. } => Task::RemoveSandbox(id.clone()),
             Self::Probe { id, kind, .. } => Task::Probe(id.clone(), *kind),
             Self::TearDown => Task::TearDown,
             Self::DeletePod => Task::DeletePod,
@@ -189,10 +194,10 @@ fn run(view: &View<'_>, plan: &mut Plan) {
         plan.act(view, Action::PrepareVolumes);
     }
     let Some(sandbox) = view.sandbox() else {
-        // The network of the last sandbox must be down before the next one takes its name.
+        // The last one stays for its containers' last states; those before it go.
         let stale: Vec<_> = view.sandboxes.iter().rev().skip(1).collect();
         for old in stale {
-            plan.act(view, Action::RemoveSandbox { id: old.id.clone() });
+            plan.act(view, Action::RemoveSandbox { id: old.id.clone(), detach: false });
         }
         if step_due(view, plan, memory.sandbox_failure.as_ref()) {
             let attempt = view.sandboxes.iter().map(|s| s.spec.attempt + 1).max().unwrap_or(0);

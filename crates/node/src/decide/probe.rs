@@ -38,16 +38,33 @@ pub struct ProbeState {
     pub verdict: Option<bool>,
     /// The last result and how often it came in a row.
     pub run: (bool, i32),
-    /// When it ran last.
+    /// When it ran last, on its own period.
     pub last: Option<Timestamp>,
+    /// Whether it has ever succeeded.
+    passed: bool,
+    /// Attempts made early since then.
+    early: u32,
 }
+
+/// When a probe runs next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// The moment.
+    pub at: Timestamp,
+    /// An extra attempt within the first period: only its success counts.
+    pub early: bool,
+}
+
+/// The first early attempt comes this long after the first failure, the next ones
+/// after twice the time each.
+const FIRST_EARLY: SignedDuration = SignedDuration::from_millis(50);
 
 // === impl ProbeState ===
 
 impl ProbeState {
     /// A probe known to have passed (under an earlier agent).
     pub fn passed(now: Timestamp) -> Self {
-        Self { verdict: Some(true), run: (true, 1), last: Some(now) }
+        Self { verdict: Some(true), run: (true, 1), last: Some(now), passed: true, early: 0 }
     }
 
     /// Takes in one result.
@@ -58,6 +75,7 @@ impl ProbeState {
             (success, 1)
         };
         self.last = Some(now);
+        self.passed |= success;
         let threshold =
             if success { probe.success_threshold.unwrap_or(1) } else { probe.failure_threshold.unwrap_or(3) };
         if self.run.1 >= threshold.max(1) {
@@ -65,8 +83,29 @@ impl ProbeState {
         }
     }
 
-    /// When it runs next, for an instance started at `started`.
-    pub fn due(&self, probe: &Probe, started: Timestamp) -> Timestamp {
+    /// Takes in the result of an early attempt.
+    pub fn observe_early(&mut self, probe: &Probe, success: bool, now: Timestamp) {
+        if success {
+            self.observe(probe, true, now);
+        } else {
+            self.early += 1;
+        }
+    }
+
+    /// When it runs next, for an instance started at `started`. A program that has just
+    /// been started is rarely ready at once; so that it need not wait a whole period, a
+    /// startup or readiness probe that has failed just once is tried early, too.
+    pub fn next(&self, kind: Kind, probe: &Probe, started: Timestamp) -> Due {
+        let regular = self.due(probe, started);
+        let fresh = kind != Kind::Liveness && !self.passed && self.run == (false, 1);
+        let wait = FIRST_EARLY.saturating_mul((2 << self.early.min(20)) - 1);
+        match self.last.filter(|_| fresh).and_then(|last| last.checked_add(wait).ok()) {
+            Some(at) if at < regular => Due { at, early: true },
+            _ => Due { at: regular, early: false },
+        }
+    }
+
+    fn due(&self, probe: &Probe, started: Timestamp) -> Timestamp {
         let (from, seconds) = match self.last {
             Some(last) => (last, probe.period_seconds.unwrap_or(10).max(1)),
             None => (started, probe.initial_delay_seconds.unwrap_or(0)),
@@ -126,5 +165,28 @@ mod tests {
         assert_eq!(state.due(&probe, at(100)), at(105));
         state.observe(&probe, true, at(106));
         assert_eq!(state.due(&probe, at(100)), at(108));
+    }
+
+    #[test]
+    fn a_fresh_program_is_tried_early() {
+        let probe = Probe { period_seconds: Some(1), ..Probe::default() };
+        let at = |ms| Timestamp::from_millisecond(ms).expect("in range");
+        let mut state = ProbeState::default();
+        state.observe(&probe, false, at(0));
+        let mut moments = Vec::new();
+        loop {
+            let due = state.next(Kind::Readiness, &probe, at(0));
+            moments.push((due.at.as_millisecond(), due.early));
+            if !due.early {
+                break;
+            }
+            state.observe_early(&probe, false, due.at);
+        }
+        assert_eq!(moments, [(50, true), (150, true), (350, true), (750, true), (1000, false)]);
+        assert!(!state.next(Kind::Liveness, &probe, at(0)).early);
+        state.observe_early(&probe, true, at(800));
+        assert_eq!(state.verdict, Some(true));
+        state.observe(&probe, false, at(1800));
+        assert!(!state.next(Kind::Readiness, &probe, at(0)).early, "only before the first success");
     }
 }

@@ -154,7 +154,7 @@ impl World {
                 self.sandboxes.iter_mut().for_each(|s| s.containers.retain(|c| c.id != *id));
                 Outcome::Done
             }
-            Action::RemoveSandbox { id } => {
+            Action::RemoveSandbox { id, .. } => {
                 self.sandboxes.retain(|s| s.id != *id);
                 Outcome::Done
             }

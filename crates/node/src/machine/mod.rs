@@ -43,12 +43,12 @@ pub struct Machine {
 
 impl Machine {
     /// Registers, or brings an existing Node up to date; tries until it succeeds.
-    /// Gives the Node's uid.
-    pub async fn register(&self) -> String {
+    /// Gives the Node's uid and the status that was written.
+    pub async fn register(&self) -> (String, Value) {
         let mut delay = Duration::from_millis(50);
         loop {
             match self.try_register().await {
-                Ok(uid) => return uid,
+                Ok(registered) => return registered,
                 Err(error) => tracing::warn!(%error, node = self.config.name, "node not registered yet"),
             }
             tokio::time::sleep(delay).await;
@@ -56,20 +56,21 @@ impl Machine {
         }
     }
 
-    async fn try_register(&self) -> Result<String, Error> {
+    async fn try_register(&self) -> Result<(String, Value), Error> {
         let name = self.config.name.as_str();
         let node = object::node(&self.config, &self.facts);
-        let uid = match self.client.create(&resource::NODES, "", &node).await {
-            Ok(made) => made.uid,
+        let made = match self.client.create(&resource::NODES, "", &node).await {
+            Ok(made) => made,
             Err(error) if error.is_already_exists() => {
                 let labels = json!({"metadata": {"labels": node["metadata"]["labels"]}});
                 let patch = Patch::Merge(labels);
-                self.client.patch(&resource::NODES, ("", name), "", &patch).await?.uid
+                self.client.patch(&resource::NODES, ("", name), "", &patch).await?
             }
             Err(error) => return Err(error),
         };
-        self.report(&Value::Null).await?;
-        Ok(uid)
+        let known: Value = made.decode().unwrap_or_default();
+        let status = self.report(&known["status"]).await?;
+        Ok((made.uid, status))
     }
 
     /// Writes the status, unless it is as `before`; gives what was written.
@@ -90,10 +91,10 @@ impl Machine {
     }
 
     /// Heartbeats for as long as the agent runs.
-    pub async fn run(self, uid: String) {
+    pub async fn run(self, mut uid: String, mut written: Value) {
         let mut renew = tokio::time::interval(RENEW);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut written = Value::Null;
+        let mut beat = self.clock.now();
         let mut reported = tokio::time::Instant::now();
         loop {
             renew.tick().await;
@@ -104,7 +105,10 @@ impl Machine {
                 tokio::time::sleep(delay).await;
                 delay = (delay * 2).min(RENEW);
             }
-            if reported.elapsed() >= REPORT {
+            let silent = self.clock.now().duration_since(beat);
+            beat = self.clock.now();
+            // After a long silence (the machine slept) others may have written us off.
+            if reported.elapsed() >= REPORT || silent.as_secs() >= i64::from(LEASE_SECONDS) {
                 written = Value::Null;
             }
             match self.report(&written).await {
@@ -114,7 +118,7 @@ impl Machine {
                 Ok(_) => {}
                 Err(error) if error.is_not_found() => {
                     // Someone deleted the Node while it runs: it registers again.
-                    self.register().await;
+                    (uid, written) = self.register().await;
                 }
                 Err(error) => tracing::warn!(%error, "node status not written"),
             }

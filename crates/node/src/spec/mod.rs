@@ -154,7 +154,7 @@ pub fn container(
         image: if inputs.image_id.is_empty() { image.clone() } else { inputs.image_id.to_owned() },
         command: expanded(&container.command),
         args: expanded(&container.args),
-        mounts: mounts(container, inputs, &env)?,
+        mounts: mounts(pod, container, inputs, &env)?,
         working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
         user,
         resources: resources::of_container(pod, container, inputs.facts.node_memory),
@@ -179,6 +179,7 @@ pub fn container(
 
 /// Volume mounts, the hosts file and the termination log.
 fn mounts(
+    pod: &Pod,
     container: &Container,
     inputs: &Inputs<'_>,
     env: &[(String, String)],
@@ -197,7 +198,7 @@ fn mounts(
         all.push(Mount {
             container_path: mount.mount_path.clone(),
             source: MountSource::Bind { host_path: host_path.clone(), sub_path: sub_path(mount, env)? },
-            read_only: mount.read_only.unwrap_or(false),
+            read_only: mount.read_only.unwrap_or(false) || written_by_agent(pod, &mount.name),
             propagation: match mount.mount_propagation.as_deref() {
                 Some("HostToContainer") => Propagation::HostToContainer,
                 Some("Bidirectional") => Propagation::Bidirectional,
@@ -217,6 +218,15 @@ fn mounts(
     let termination = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
     all.push(bind(termination.unwrap_or("/dev/termination-log"), &inputs.termination_log));
     Ok(all)
+}
+
+/// Whether a volume's files come from the API, so that nobody else writes to it.
+fn written_by_agent(pod: &Pod, volume: &str) -> bool {
+    let mut volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    volumes.any(|v| {
+        let ours = v.config_map.is_some() || v.secret.is_some() || v.downward_api.is_some();
+        v.name == volume && (ours || v.projected.is_some())
+    })
 }
 
 /// `subPath`, or `subPathExpr` expanded; never absolute and never upwards. That it

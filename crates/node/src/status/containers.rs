@@ -120,7 +120,7 @@ fn exited(
         );
         Some(waiting("CrashLoopBackOff", &message))
     } else {
-        held(view, container)
+        held(view, container).or_else(|| backed_off(view, container, instance))
     };
     match wait {
         Some(wait) => {
@@ -129,6 +129,15 @@ fn exited(
         }
         None => state,
     }
+}
+
+/// Once the back-off is over, it is shown until the next instance runs.
+fn backed_off(view: &View<'_>, container: &Container, instance: &Instance) -> Option<ContainerState> {
+    let last = view.last_of(&container.name)?;
+    let same = last.container_id.as_deref() == Some(container_id(instance).as_str());
+    let shown = last.state.clone()?;
+    let waits = shown.waiting.as_ref().is_some_and(|w| w.reason.as_deref() == Some("CrashLoopBackOff"));
+    (same && waits).then_some(shown)
 }
 
 /// Never started in this sandbox: what it waits for.

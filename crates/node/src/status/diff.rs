@@ -124,3 +124,48 @@ pub fn transitions(before: &PodStatus, after: &PodStatus, formatted_pod: &str) -
     }
     transitions
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(value: Value) -> PodStatus {
+        serde_json::from_value(value).expect("a status")
+    }
+
+    #[test]
+    fn only_what_changed_is_written() {
+        let before = status(json!({"phase": "Pending", "podIPs": [{"ip": "10.42.0.2"}], "conditions": [
+            {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "x"},
+            {"type": "example.com/gate", "status": "True"}]}));
+        let after = status(json!({"phase": "Running", "podIPs": [{"ip": "10.42.0.3"}], "conditions": [
+            {"type": "Ready", "status": "True"}, {"type": "example.com/gate", "status": "False"}]}));
+        assert_eq!(
+            patch("u", &before, &after),
+            Some(json!({"metadata": {"uid": "u"}, "status": {
+                "phase": "Running",
+                "podIPs": [{"$patch": "replace"}, {"ip": "10.42.0.3"}],
+                "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}]}}))
+        );
+        assert_eq!(patch("u", &after, &after), None);
+        let gate_only = status(json!({"phase": "Running", "podIPs": [{"ip": "10.42.0.3"}], "conditions": [
+            {"type": "Ready", "status": "True"}, {"type": "example.com/gate", "status": "True"}]}));
+        assert_eq!(patch("u", &after, &gate_only), None, "others' conditions are theirs");
+    }
+
+    #[test]
+    fn backing_off_makes_an_event_once() {
+        let waiting = |reason: &str| {
+            status(json!({"containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": false,
+                "restartCount": 1, "state": {"waiting": {"reason": reason}}}]}))
+        };
+        let (creating, backing_off) = (waiting("ContainerCreating"), waiting("CrashLoopBackOff"));
+        let events = transitions(&creating, &backing_off, "p_d(u)");
+        assert_eq!(events.len(), 1);
+        assert_eq!(events[0].message, "Back-off restarting failed container c in pod p_d(u)");
+        assert!(transitions(&backing_off, &backing_off, "p_d(u)").is_empty());
+        let pull = transitions(&creating, &waiting("ImagePullBackOff"), "p_d(u)");
+        assert_eq!(pull[0].message, "Back-off pulling image \"i\"");
+        assert_eq!(pull[1].message, "Error: ImagePullBackOff");
+    }
+}

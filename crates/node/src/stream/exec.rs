@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 use super::channels::{self, ERROR, Received, STDERR, STDOUT};
 use super::{Body, Endpoint, Query, refuse};
@@ -171,6 +172,9 @@ where
             };
             let status = channels::exit_status(&result).to_string();
             let _ = sender.send(Message::Binary(channels::frame(ERROR, status.as_bytes()))).await;
+            // Clients take any other end for a broken connection.
+            let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            let _ = sender.send(Message::Close(Some(close))).await;
         }
     }
     drop(sender);

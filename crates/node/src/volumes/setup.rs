@@ -125,6 +125,8 @@ pub fn set_up(
             let base = if *memory { paths.memory().join(uid) } else { paths.pod(uid) };
             let dir = below(base, plugin);
             fs::create_dir_all(&dir).map_err(io_error("create", &dir))?;
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))
+                .map_err(io_error("set mode of", &dir))?;
             writer::write(&dir, payload, stamp, fs_group).map_err(io_error("write", &dir))?;
             Ok(dir)
         }

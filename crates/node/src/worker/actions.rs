@@ -73,9 +73,9 @@ impl Run {
             Action::RemoveContainer { id } => {
                 self.finish(self.shared.runtime.remove_container(id).await).await
             }
-            Action::RemoveSandbox { id } => self.remove_sandbox(id).await,
-            Action::Probe { container, id, kind } => match self.container(container) {
-                Some(spec) => Outcome::Probed(probes::probe(self, spec, id, *kind).await),
+            Action::RemoveSandbox { id, detach } => self.remove_sandbox(id, *detach).await,
+            Action::Probe { container, id, kind, early } => match self.container(container) {
+                Some(spec) => Outcome::Probed(probes::probe(self, spec, id, *kind, *early).await),
                 None => Outcome::Done,
             },
             Action::TearDown => self.tear_down().await,
@@ -121,6 +121,9 @@ impl Run {
 
     async fn run_sandbox(&self, attempt: u32) -> Outcome {
         let shared = &self.shared;
+        if attempt > 0 {
+            self.normal(None, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
+        }
         let (hostname, _) = files::host_name(&self.pod, &shared.domain);
         let resolver = files::resolver(&self.pod, &shared.host_resolver, &shared.cluster_dns, &shared.domain);
         let spec = spec::sandbox(&self.pod, attempt, hostname, resolver.render());
@@ -247,7 +250,9 @@ impl Run {
                 }
             };
             let drain = async {
-                if ending && !self.addresses.is_empty() {
+                // On the node's own addresses others may be serving too.
+                let own = self.pod.spec.as_ref().and_then(|s| s.host_network) != Some(true);
+                if ending && own && !self.addresses.is_empty() {
                     let drained = self.shared.net.drained(self.addresses.clone());
                     let _ = tokio::time::timeout(DRAIN.min(grace), drained).await;
                 }
@@ -258,17 +263,19 @@ impl Run {
         self.finish(self.shared.runtime.stop_container(id, left, None).await).await
     }
 
-    async fn remove_sandbox(&self, id: &SandboxId) -> Outcome {
+    async fn remove_sandbox(&self, id: &SandboxId, detach: bool) -> Outcome {
         let runtime = &self.shared.runtime;
         if let Err(error) = runtime.stop_sandbox(id).await
             && !error.is_not_found()
         {
             return self.finish(Err(error)).await;
         }
-        let (net, uid) = (self.shared.net.clone(), self.uid.clone());
-        let detached = tokio::task::spawn_blocking(move || net.detach(&uid)).await;
-        if let Ok(Err(message)) = detached {
-            tracing::warn!(%message, pod = %self.uid, "network of the pod not taken down");
+        if detach {
+            let (net, uid) = (self.shared.net.clone(), self.uid.clone());
+            let detached = tokio::task::spawn_blocking(move || net.detach(&uid)).await;
+            if let Ok(Err(message)) = detached {
+                tracing::warn!(%message, pod = %self.uid, "network of the pod not taken down");
+            }
         }
         let removed = runtime.remove_sandbox(id).await;
         if removed.is_ok() {

@@ -31,7 +31,7 @@ use crate::status::{self, diff};
 pub use mailbox::{Inbox, Mailbox};
 
 /// The first status of a pod that is only being created waits this long for a better one.
-const FIRST_STATUS: Duration = Duration::from_millis(60);
+const FIRST_STATUS: Duration = Duration::from_millis(300);
 
 /// What actions of one pod share besides [`Shared`].
 #[derive(Default)]
@@ -115,12 +115,15 @@ impl Worker {
     /// Runs until nothing is left of the pod.
     pub async fn run(mut self, mailbox: Arc<Mailbox>) {
         self.hold();
+        self.heal_network().await;
         self.publish_host_ports();
         loop {
             let inbox = mailbox.take();
             self.take(inbox).await;
             let plan = self.step();
-            if plan.finished && self.gone && self.tasks.is_empty() {
+            if plan.finished && self.gone {
+                // Only pulls and probes can be left.
+                self.tasks.shutdown().await;
                 break;
             }
             self.wait(&mailbox, plan.wake_at).await;
@@ -129,6 +132,23 @@ impl Worker {
         self.shared.watched.hold(&self.uid, &namespace, &refs::References::default());
         let logs = self.shared.paths.pod_logs(&namespace, &name, &self.uid);
         let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(logs)).await;
+    }
+
+    /// A sandbox without a container may have been left by an agent that died before its
+    /// interface was there: it is given (again).
+    async fn heal_network(&mut self) {
+        for sandbox in self.sandboxes.iter().filter(|s| s.containers.is_empty()) {
+            let Some(netns) = sandbox.netns.clone() else { continue };
+            let (net, uid) = (self.shared.net.clone(), self.uid.clone());
+            let attached = tokio::task::spawn_blocking(move || net.attach(&netns, &uid)).await;
+            match attached {
+                Ok(Ok(ips)) => {
+                    self.memory.addresses.insert(sandbox.id.clone(), ips);
+                }
+                Ok(Err(error)) => tracing::warn!(%error, pod = %self.uid, "pod network not restored"),
+                Err(error) => tracing::warn!(%error, pod = %self.uid, "pod network not restored"),
+            }
+        }
     }
 
     fn names(&self) -> (String, String) {
@@ -281,7 +301,8 @@ impl Worker {
             let result = match answer {
                 Ok(_) => Ok(()),
                 Err(error) => {
-                    let over = error.is_not_found() || error.is_conflict();
+                    // Gone: the watch will say so. Anything else is tried again.
+                    let over = error.is_not_found();
                     if !over {
                         tracing::warn!(%error, pod = %format!("{namespace}/{name}"), "status not written");
                     }

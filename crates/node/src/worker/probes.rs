@@ -20,7 +20,13 @@ use crate::tls;
 const MAX_BODY: usize = 10 * 1024;
 
 /// Probes once; a failure makes kubelet's event.
-pub(super) async fn probe(run: &Run, container: &Container, id: &ContainerId, kind: Kind) -> bool {
+pub(super) async fn probe(
+    run: &Run,
+    container: &Container,
+    id: &ContainerId,
+    kind: Kind,
+    quiet: bool,
+) -> bool {
     let Some(spec) = probe::of(container, kind) else { return true };
     let timeout = Duration::from_secs(spec.timeout_seconds.unwrap_or(1).max(1).unsigned_abs().into());
     let result = if let Some(exec) = &spec.exec {
@@ -38,8 +44,10 @@ pub(super) async fn probe(run: &Run, container: &Container, id: &ContainerId, ki
     match result {
         Ok(()) => true,
         Err(output) => {
-            let message = format!("{} probe failed: {output}", kind.name());
-            run.warning(Some(&container.name), "Unhealthy", message);
+            if !quiet {
+                let message = format!("{} probe failed: {output}", kind.name());
+                run.warning(Some(&container.name), "Unhealthy", message);
+            }
             false
         }
     }
