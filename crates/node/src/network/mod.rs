@@ -30,6 +30,8 @@ use project::Slice;
 
 /// Changes that come this soon after the first go into the same sync.
 const GATHER: Duration = Duration::from_millis(2);
+/// What was on its way to an endpoint when the rules let it go has arrived after this.
+const SETTLE: Duration = Duration::from_millis(100);
 /// A kernel that refuses is asked again after this.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -193,7 +195,13 @@ impl PodNet for Network {
     fn drained(&self, ips: Vec<IpAddr>) -> BoxFuture<'static, ()> {
         let mut serving = self.serving.clone();
         Box::pin(async move {
-            let _ = serving.wait_for(|serving| ips.iter().all(|ip| !serving.contains(ip))).await;
+            let free = |serving: &Arc<HashSet<IpAddr>>| ips.iter().all(|ip| !serving.contains(ip));
+            if free(&serving.borrow()) {
+                return;
+            }
+            let _ = serving.wait_for(free).await;
+            // Connections that were let in just before are still to be accepted.
+            tokio::time::sleep(SETTLE).await;
         })
     }
 
@@ -389,11 +397,12 @@ impl Syncer {
         self.dns.publish(Arc::new(zone));
         let report = self.proxy.sync(&ruleset).await?;
         tracing::debug!(updates = report.updates, took = ?report.took, "service rules updated");
-        self.serving.send_replace(Arc::new(serving));
         let mut notes = Vec::new();
         for (protocol, port, error) in self.forwarder.update(ports).await {
             notes.push(format!("node port {port}/{} on localhost: {error}", protocol.name()));
         }
+        // Only now neither rules nor forwarder send anything to the others.
+        self.serving.send_replace(Arc::new(serving));
         if notes != self.notes {
             notes.iter().for_each(|note| tracing::warn!("{note}"));
             self.notes = notes;
