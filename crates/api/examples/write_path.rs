@@ -82,6 +82,10 @@ fn main() {
         managed::update(&schema, root, &status, Some(&created), &mut new);
         new
     });
+    let hostile = format!("{{\"spec\":{{\"containers\":[{}{{}}]}}}}", "{},".repeat(1_000_000));
+    let start = on_processor();
+    black_box(decode::json(&schema, root, hostile.as_bytes()).is_err());
+    println!("{:32} {:>8.2} ms", "refuse a million containers", (on_processor() - start).as_secs_f64() * 1e3);
     if let Ok(message) = proto::encode(&schema, root, &created) {
         println!("protobuf {} bytes", message.len());
         time("encode protobuf", || proto::encode(&schema, root, &created));

@@ -4,7 +4,7 @@
 //! structs: unknown fields dropped (and reported with their path), zero values of
 //! `omitempty` fields gone, value structs present, quantities and times in canonical
 //! form. Errors are worded as `sigs.k8s.io/json` words them. Nothing is defaulted or
-//! validated here. Trees are at most 128 levels deep and hold at most 100,000 objects and
+//! validated here. Trees are at most 128 levels deep and hold at most 50,000 objects and
 //! lists.
 
 mod path;

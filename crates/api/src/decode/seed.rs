@@ -18,8 +18,8 @@ use crate::schema::{Field, Object, Schema, Ty, TypeId};
 /// Strictness findings kept; more say nothing new.
 const MAX_FINDINGS: usize = 100;
 /// Objects and lists that a body may hold.
-pub(crate) const MAX_COLLECTIONS: usize = 100_000;
-pub(crate) const TOO_MANY: &str = "the body holds more than 100000 objects and lists";
+pub(crate) const MAX_COLLECTIONS: usize = 50_000;
+pub(crate) const TOO_MANY: &str = "the body holds more than 50000 objects and lists";
 
 /// What one decoding shares.
 pub(super) struct Context<'s> {

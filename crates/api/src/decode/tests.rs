@@ -196,7 +196,7 @@ fn custom_kinds_keep_what_validation_is_to_judge() {
 #[test]
 fn bodies_cannot_blow_up() {
     let many = |open: &str, item: &str, close: &str| format!("{open}{}{close}", item.repeat(200_000));
-    let refused = "the body holds more than 100000 objects and lists";
+    let refused = "the body holds more than 50000 objects and lists";
     for body in [
         many(r#"{"spec":{"containers":["#, "{},", "{}]}}"),
         many(r#"{"metadata":{"managedFields":[{"fieldsV1":["#, "[],", "[]]}]}}"),

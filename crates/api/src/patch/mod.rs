@@ -30,8 +30,8 @@ pub struct Patched {
     pub value: Value,
     /// Strictness findings in the patch itself, as in [`Decoded::strict`].
     pub strict: Vec<String>,
-    /// How errors show the patch; empty when they show the patched object.
-    shown: String,
+    /// The patch, where errors show it; empty when they show the patched object.
+    shown: Box<[u8]>,
 }
 
 /// Why a patch was refused.
@@ -69,17 +69,19 @@ impl Patched {
     /// shows the patch; so is every strictness finding when `strict` is asked for,
     /// and otherwise they are in [`Decoded::strict`].
     pub fn decode(self, schema: &Schema, root: TypeId, strict: bool) -> Result<Decoded, Status> {
-        let shown = match self.shown.is_empty() {
-            true => self.value.to_string(),
-            false => self.shown,
+        // Errors are rare: only then is the patch read again.
+        let patched = if self.shown.is_empty() { self.value.to_string() } else { String::new() };
+        let shown = || match read_object(&self.shown) {
+            Ok((patch, _)) if !self.shown.is_empty() => show::go_map(&patch),
+            _ => patched.clone(),
         };
         let mut decoded = match decode::value(schema, root, self.value) {
             Ok(decoded) => decoded,
-            Err(error) => return Err(invalid(&shown, &error.to_string())),
+            Err(error) => return Err(invalid(&shown(), &error.to_string())),
         };
         decoded.strict.splice(0..0, self.strict);
         match decoded.strict_error().filter(|_| strict) {
-            Some(error) => Err(invalid(&shown, &error.to_string())),
+            Some(error) => Err(invalid(&shown(), &error.to_string())),
             None => Ok(decoded),
         }
     }
@@ -98,7 +100,7 @@ pub fn json(object: Value, patch: &[u8]) -> Result<Patched, Error> {
         return Err(Error::TooMany(operations.len()));
     }
     let value = ops::apply(object, operations)?;
-    Ok(Patched { value, strict, shown: String::new() })
+    Ok(Patched { value, strict, shown: Box::default() })
 }
 
 /// Applies a JSON merge patch.
@@ -107,14 +109,14 @@ pub fn merge(mut object: Value, patch: &[u8]) -> Result<Patched, Error> {
     if let Value::Object(target) = &mut object {
         merge_into(target, patch);
     }
-    Ok(Patched { value: object, strict, shown: String::new() })
+    Ok(Patched { value: object, strict, shown: Box::default() })
 }
 
 /// Applies a strategic merge patch to an object of the type `root`. Custom kinds
 /// have none: their caller answers 415.
 pub fn strategic(schema: &Schema, root: TypeId, object: Value, patch: &[u8]) -> Result<Patched, Error> {
+    let shown = patch.into();
     let (patch, strict) = read_object(patch).map_err(Error::Bad)?;
-    let shown = show::go_map(&patch);
     let Value::Object(original) = object else { return Err(Error::Bad("invalid JSON document".into())) };
     let merged = strategic::apply(schema, root, original, patch)?;
     Ok(Patched { value: Value::Object(merged), strict, shown })

@@ -121,8 +121,8 @@ impl Encoder<'_> {
             // A zero time among items or values.
             (Ty::Time | Ty::MicroTime | Ty::Object(_), Value::Null) => message(out, number, |_| {}),
             (Ty::Any, value) => {
-                let json = value.to_string();
-                message(out, number, |out| put_bytes(out, 1, json.as_bytes()));
+                let json = serde_json::to_vec(value).expect("a JSON tree always encodes");
+                message(out, number, |out| put_bytes(out, 1, &json));
             }
             _ => return Err(unfit(field, value)),
         }
