@@ -163,6 +163,12 @@ impl Server {
         }
     }
 
+    /// Ends all watches, so that connections can be closed. Watches that start later
+    /// end at once.
+    pub fn close(&self) {
+        self.state.closing.send_replace(true);
+    }
+
     /// The registry, for machinery inside the server and for the in-process `Source`.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.state.registry

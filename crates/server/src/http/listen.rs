@@ -94,6 +94,7 @@ pub async fn serve(
             drop(place);
         });
     }
+    server.close();
     // Nobody listens any more only when every connection has ended.
     let _ = stop.send(true);
     let ended = async { while connections.join_next().await.is_some() {} };

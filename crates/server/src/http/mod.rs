@@ -22,7 +22,7 @@ mod watch;
 use std::sync::Arc;
 
 use carrack_api::status::Status;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch as watch_channel};
 
 pub use body::Body;
 use metrics::Metrics;
@@ -55,6 +55,8 @@ pub(crate) struct State {
     pub(crate) parts: Parts,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Metrics,
+    /// Turns true when the server shuts down: watches end then.
+    pub(crate) closing: watch_channel::Sender<bool>,
     reads: Semaphore,
     writes: Semaphore,
 }
@@ -62,7 +64,8 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(parts: Parts, registry: Arc<Registry>) -> Self {
         let (reads, writes) = (Semaphore::new(READS_IN_FLIGHT), Semaphore::new(WRITES_IN_FLIGHT));
-        Self { parts, registry, metrics: Metrics::new(), reads, writes }
+        let closing = watch_channel::Sender::new(false);
+        Self { parts, registry, metrics: Metrics::new(), closing, reads, writes }
     }
 
     /// A place among the requests that are being served.

@@ -180,6 +180,7 @@ impl Context<'_> {
             include: Include::read(query),
             bookmarks,
             mark_initial_end: bookmarks && initial == Some(true),
+            closing: self.state.closing.subscribe(),
             interval: config.bookmark_interval,
             timeout: match input::number(query, "timeoutSeconds")? {
                 Some(seconds) if seconds > 0 => Duration::from_secs(seconds),

@@ -13,6 +13,7 @@ use carrack_api::{Record, Revision, Value, proto};
 use carrack_store::{Change, Event};
 use futures::stream;
 use http::{Response, StatusCode};
+use tokio::sync::watch as watch_channel;
 use tokio::time::Instant;
 
 use super::output::{self, Accept, Encoding, Form, View};
@@ -31,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) bookmarks: bool,
     /// Whether to mark the end of the initial events.
     pub(crate) mark_initial_end: bool,
+    /// Turns true when the server shuts down.
+    pub(crate) closing: watch_channel::Receiver<bool>,
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
 }
@@ -101,6 +104,7 @@ impl Stream {
                         return Some(error_frame(self.settings.accept.encoding, &too_old(&expired)));
                     }
                 },
+                () = closed(&mut self.settings.closing) => return None,
                 () = tokio::time::sleep_until(self.until) => {
                     // A last bookmark lets the client go on from here.
                     let revision = watcher.revision();
@@ -229,6 +233,12 @@ impl Stream {
         }
         .into()
     }
+}
+
+/// Resolves when the server shuts down.
+async fn closed(closing: &mut watch_channel::Receiver<bool>) {
+    // An error says that the server is gone, which is the same.
+    drop(closing.wait_for(|closing| *closing).await);
 }
 
 fn head(ty: &str, size: usize) -> Vec<u8> {

@@ -190,22 +190,11 @@ fn isolate(call: &Call, new: &mut Value, old: &Value) {
     let has_status = call.kind.subresource("status").is_some();
     match &*call.subresource {
         "status" | "approval" => {
-            let status = new.get("status").cloned();
-            let mut kept = old.clone();
-            let meta = if call.kind.custom {
-                old["metadata"].clone()
-            } else {
-                new.get_mut("metadata").map(Value::take).unwrap_or_default()
-            };
-            if let Some(top) = kept.as_object_mut() {
-                top.insert("metadata".into(), meta);
-                match status {
-                    Some(status) => top.insert("status".into(), status),
-                    None => top.remove("status"),
-                };
+            keep_rest(new, old, &["status", "metadata"]);
+            if call.kind.custom {
+                new["metadata"] = old["metadata"].clone();
             }
-            keep_labels(call, &mut kept, old);
-            *new = kept;
+            keep_labels(call, new, old);
         }
         // Binding sets a condition besides the node.
         "binding" => {}
@@ -221,14 +210,32 @@ fn isolate(call: &Call, new: &mut Value, old: &Value) {
                 }
             }
         }
-        _ if has_status => {
-            let Some(top) = new.as_object_mut() else { return };
-            match old.get("status") {
-                Some(status) => top.insert("status".into(), status.clone()),
-                None => top.remove("status"),
-            };
-        }
+        _ if has_status => keep(new, old, "status"),
         _ => {}
+    }
+}
+
+/// Gives `new` the field as it stands in `old`.
+fn keep(new: &mut Value, old: &Value, field: &str) {
+    // Mostly nothing has to be copied.
+    if new.get(field) == old.get(field) {
+        return;
+    }
+    let Some(top) = new.as_object_mut() else { return };
+    match old.get(field) {
+        Some(value) => top.insert(field.into(), value.clone()),
+        None => top.remove(field),
+    };
+}
+
+/// Gives `new` all fields as they stand in `old`, but some.
+fn keep_rest(new: &mut Value, old: &Value, but: &[&str]) {
+    let Some(top) = new.as_object_mut() else { return };
+    top.retain(|field, _| but.contains(&field.as_str()) || old.get(field).is_some());
+    for field in old.as_object().into_iter().flat_map(|old| old.keys()) {
+        if !but.contains(&field.as_str()) {
+            keep(new, old, field);
+        }
     }
 }
 
