@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use carrack_api::field::{Error, Errors, Path};
 use carrack_api::status::Status;
-use carrack_api::{Key, Value};
+use carrack_api::{Key, Value, validation};
 use carrack_store::Store;
 use futures::future::BoxFuture;
 use serde_json::json;
@@ -70,6 +70,7 @@ impl Services {
         service: &mut Value,
         old: Option<&Value>,
     ) -> Result<Finish, Status> {
+        invalid(service, unfit(call, service))?;
         let errors = families::settle_families(service, old, &self.ranges.families());
         invalid(service, errors)?;
         let uid = text(service, "/metadata/uid").unwrap_or_default();
@@ -359,6 +360,19 @@ pub(super) fn held_by(service: &Value) -> BTreeSet<Key> {
     let ips = if needs_cluster_ip(service) { cluster_ips(service) } else { Vec::new() };
     let ips = ips.iter().filter_map(|ip| Some(held::address_key(ip.parse().ok()?)));
     ips.chain(ports).collect()
+}
+
+/// What is wrong with the fields that allocation goes by. (Validation as a whole comes
+/// afterwards, when everything is filled in.)
+fn unfit(call: &Call, service: &Value) -> Errors {
+    if !needs_cluster_ip(service) {
+        return Vec::new();
+    }
+    let mut errors = validation::validate_create(&call.kind, service);
+    errors.retain(|error| {
+        ["spec.clusterIP", "spec.ipFamil"].iter().any(|prefix| error.path.starts_with(prefix))
+    });
+    errors
 }
 
 fn invalid(service: &Value, errors: Errors) -> Result<(), Status> {

@@ -125,6 +125,16 @@ async fn refuses_what_is_taken_and_keeps_nothing() {
             r#"Service "y" is invalid: spec.ports[0].nodePort: Invalid value: 8080: provided port is not in the valid range. The range of valid ports is 30000-30019"#,
         ),
         (
+            json!({"clusterIP": "x"}),
+            422,
+            r#"Service "y" is invalid: spec.clusterIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#,
+        ),
+        (
+            json!({"clusterIP": "10.96.0.80", "clusterIPs": ["10.96.0.81"]}),
+            422,
+            r#"Service "y" is invalid: spec.clusterIPs: Invalid value: ["10.96.0.81"]: first value must match `clusterIP`"#,
+        ),
+        (
             json!({"ipFamilyPolicy": "RequireDualStack"}),
             422,
             r#"Service "y" is invalid: spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services"#,

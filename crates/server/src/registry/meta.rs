@@ -137,6 +137,8 @@ pub(crate) fn stamp_update(object: &mut Value, old: &Value) {
         };
     };
     keep("uid", true);
+    // Without one, the update is meant for whatever is there.
+    keep("resourceVersion", true);
     for field in ["creationTimestamp", "generation", "deletionTimestamp", "selfLink"] {
         keep(field, false);
     }
