@@ -12,6 +12,8 @@ pub mod client;
 pub mod clock;
 pub mod connect;
 pub mod controller;
+#[cfg(test)]
+mod controller_tests;
 pub mod events;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;

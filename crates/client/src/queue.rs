@@ -198,3 +198,76 @@ impl<K: Clone + Eq + Hash> State<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_waits_once_and_is_never_worked_on_twice_at_a_time() {
+        let queue = WorkQueue::default();
+        for key in ["a", "b", "a"] {
+            queue.add(key);
+        }
+        assert_eq!(queue.next().await, Some("a"));
+        queue.add("a");
+        queue.add("a");
+        assert_eq!(queue.next().await, Some("b"));
+        assert!(queue.is_empty(), "a is being worked on");
+        queue.done(&"a");
+        assert_eq!(queue.next().await, Some("a"));
+        queue.done(&"a");
+        queue.done(&"b");
+        queue.close();
+        assert_eq!(queue.next().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delays_keep_the_earliest_and_failures_double() {
+        let queue = WorkQueue::new(ms(5), ms(30));
+        let start = Instant::now();
+        queue.add_after("later", ms(100));
+        queue.add_after("later", ms(50));
+        queue.add_after("later", ms(80));
+        assert_eq!((queue.next().await, start.elapsed()), (Some("later"), ms(50)));
+        queue.done(&"later");
+        for expect in [5, 10, 20, 30, 30] {
+            assert_eq!(queue.add_failed("x"), ms(expect));
+            let before = Instant::now();
+            assert_eq!((queue.next().await, before.elapsed()), (Some("x"), ms(expect)));
+            queue.done(&"x");
+        }
+        queue.forget(&"x");
+        assert_eq!(queue.add_failed("x"), ms(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_worker_finds_work_and_the_end() {
+        let queue = Arc::new(WorkQueue::default());
+        let mut workers = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let queue = queue.clone();
+            workers.spawn(async move {
+                let mut count = 0;
+                while let Some(key) = queue.next().await {
+                    tokio::time::sleep(ms(10)).await;
+                    queue.done(&key);
+                    count += 1;
+                }
+                count
+            });
+        }
+        let start = Instant::now();
+        (0..40).for_each(|key| queue.add(key));
+        tokio::task::yield_now().await;
+        queue.close();
+        let counts = workers.join_all().await;
+        assert_eq!(counts, [10; 4]);
+        assert_eq!(start.elapsed(), ms(100));
+    }
+}
