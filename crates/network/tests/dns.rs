@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use carrack_network::apply::{Proxy, ProxyConfig};
 use carrack_network::dns::{DnsConfig, DnsServer, Zone};
 use carrack_network::plan::*;
+use carrack_network::pod::{PodNetwork, PodNetworkConfig};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -175,6 +177,53 @@ fn other_names_are_asked_elsewhere_once() {
         let before = count.load(Ordering::Relaxed);
         ask("gone.default.svc.cluster.local.").await;
         assert_eq!(count.load(Ordering::Relaxed), before, "ours are nobody else's business");
+    });
+}
+
+/// As on a node: on an address of `carrack0`, asked from within a pod.
+#[test]
+fn pods_ask_their_node() {
+    in_netns_async(async {
+        let directory = tempfile::tempdir().unwrap();
+        let network = PodNetwork::open(PodNetworkConfig {
+            state_dir: directory.path().to_owned(),
+            pod_cidrs: vec!["10.42.0.0/24".parse().unwrap()],
+            service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+            host_addresses: vec![ip("10.96.0.10")],
+            mtu: None,
+        })
+        .unwrap();
+        let mut proxy = Proxy::new(ProxyConfig::default()).unwrap();
+        // Even if a Service without endpoints has the address: the node answers itself.
+        let dns = service("kube-dns", &["10.96.0.10"], vec![port("", Protocol::Udp, 53, None)]);
+        let services = [ServiceWithEndpoints { service: dns, endpoints: vec![] }];
+        proxy.sync(&plan(&services, &[], &node())).await.unwrap();
+        let config = DnsConfig {
+            listen: vec!["10.96.0.10:53".parse().unwrap()],
+            upstreams: vec![],
+            domain: "cluster.local".into(),
+        };
+        let server = DnsServer::start(config).await.unwrap();
+        server.publish(Arc::new(Zone::build("cluster.local", &services, [])));
+        let pod = Netns::new();
+        network.attach(&pod.path(), "pod").unwrap();
+        let name = "kube-dns.default.svc.cluster.local.";
+        let bytes = question(name, RecordType::A).to_vec().unwrap();
+        let asked = tokio::task::spawn_blocking(move || {
+            pod.run(|| {
+                let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.connect("10.96.0.10:53").unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                socket.send(&bytes).unwrap();
+                let mut buffer = [0; 512];
+                let length = socket.recv(&mut buffer).unwrap();
+                let stream = std::net::TcpStream::connect("10.96.0.10:53");
+                (buffer[..length].to_vec(), stream.is_ok())
+            })
+        });
+        let (answer, by_tcp) = asked.await.unwrap();
+        assert_eq!(addresses(&Message::from_vec(&answer).unwrap()), ["10.96.0.10"]);
+        assert!(by_tcp);
     });
 }
 

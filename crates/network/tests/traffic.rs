@@ -11,8 +11,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use carrack_network::apply::{Proxy, ProxyConfig};
+use carrack_network::netlink::{Protocol as Netlink, Socket};
 use carrack_network::plan::*;
-use carrack_network::pod::{PodAddresses, PodNetwork, PodNetworkConfig};
+use carrack_network::pod::{PodAddresses, PodNetwork, PodNetworkConfig, links};
 use support::*;
 
 fn config(directory: &Path) -> PodNetworkConfig {
@@ -59,11 +60,25 @@ fn here() -> NodeInput {
     NodeInput { addresses: vec![ip("10.42.0.1")], ..node() }
 }
 
+fn setting(path: &str) -> String {
+    std::fs::read_to_string(format!("/proc/sys/{path}")).unwrap().trim().to_owned()
+}
+
+/// What must be as before when all is taken down: links, routes, sysctls, connections.
+fn state() -> (Vec<String>, usize, String, String) {
+    let mut socket = Socket::open(Netlink::Route).unwrap();
+    let links = links::list(&mut socket).unwrap().into_iter().map(|link| link.name).collect();
+    let routes = links::routes(&mut socket).unwrap().len();
+    (links, routes, setting("net/ipv4/ip_forward"), setting("net/netfilter/nf_conntrack_count"))
+}
+
 #[test]
 fn pods_reach_services_and_each_other() {
     in_netns(|| {
         let directory = tempfile::tempdir().unwrap();
+        let before = state();
         let network = PodNetwork::open(config(directory.path())).unwrap();
+        assert_eq!(setting("net/ipv4/ip_forward"), "1");
         let (a, b) = (Netns::new(), Netns::new());
         let start = Instant::now();
         let pods = [network.attach(&a.path(), "a").unwrap(), network.attach(&b.path(), "b").unwrap()];
@@ -110,8 +125,11 @@ fn pods_reach_services_and_each_other() {
         network.detach("a").unwrap();
         assert_ne!(ask(&format!("{ip_a}:8080")), Ok("a 10.42.0.1".into()));
         assert_eq!(network.reconcile(&BTreeSet::new()).unwrap().links, 1);
+        assert_ne!(setting("net/netfilter/nf_conntrack_count"), "0");
         PodNetwork::cleanup(directory.path()).unwrap();
         PodNetwork::cleanup(directory.path()).unwrap();
+        proxy.cleanup().unwrap();
+        assert_eq!(state(), before, "everything is as it was");
     });
 }
 

@@ -69,11 +69,9 @@ pub fn forget(ranges: &[Prefix]) -> io::Result<usize> {
     let ours = |ip: IpAddr| ranges.iter().any(|range| range.contains(ip));
     let concerns = |v4: bool| ranges.iter().any(|range| range.is_v6() != v4);
     delete(&mut socket, concerns, |entry| {
-        let tuple = |kind| entry.nested(kind).and_then(Tuple::read);
-        [TUPLE_ORIGINAL, TUPLE_REPLY]
-            .into_iter()
-            .filter_map(tuple)
-            .any(|tuple| ours(tuple.source.0) || ours(tuple.destination.0))
+        let tuples = [entry.nested(TUPLE_ORIGINAL), entry.nested(TUPLE_REPLY)];
+        let addresses = tuples.into_iter().flatten().filter_map(addresses).flatten();
+        addresses.into_iter().any(ours)
     })
 }
 
@@ -103,7 +101,7 @@ fn delete(
         request.push(DELETE, ACK, &[*family, 0, 0, 0], |m| {
             for (kind, payload) in attributes {
                 // Tuples hold attributes.
-                let nested = if matches!(*kind, TUPLE_ORIGINAL) { 1 << 15 } else { 0 };
+                let nested = if *kind == TUPLE_ORIGINAL { 1 << 15 } else { 0 };
                 m.attribute(kind | nested, payload);
             }
         });
@@ -135,19 +133,25 @@ struct Tuple {
     destination: (IpAddr, u16),
 }
 
+/// Source and destination of a tuple.
+fn addresses(tuple: Attributes<'_>) -> Option<[IpAddr; 2]> {
+    let ip = tuple.nested(1)?;
+    let address = |v4: u16, v6: u16| match (ip.get(v4), ip.get(v6)) {
+        (Some(bytes), _) => Some(IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?))),
+        (_, Some(bytes)) => Some(IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?))),
+        _ => None,
+    };
+    Some([address(1, 3)?, address(2, 4)?])
+}
+
 impl Tuple {
     fn read(tuple: Attributes<'_>) -> Option<Self> {
-        let (ip, protocol) = (tuple.nested(1)?, tuple.nested(2)?);
-        let address = |v4: u16, v6: u16| match (ip.get(v4), ip.get(v6)) {
-            (Some(bytes), _) => Some(IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?))),
-            (_, Some(bytes)) => Some(IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?))),
-            _ => None,
-        };
+        let ([source, destination], protocol) = (addresses(tuple)?, tuple.nested(2)?);
         let port = |kind| Some(u16::from_be_bytes(protocol.get(kind)?.try_into().ok()?));
         Some(Self {
             protocol: *protocol.get(1)?.first()?,
-            source: (address(1, 3)?, port(2)?),
-            destination: (address(2, 4)?, port(3)?),
+            source: (source, port(2)?),
+            destination: (destination, port(3)?),
         })
     }
 }

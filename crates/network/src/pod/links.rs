@@ -25,6 +25,8 @@ const NEW_NEIGHBOUR: u16 = 28;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_OPERSTATE: u16 = 16;
+const OPERSTATE_UP: u8 = 6;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
@@ -163,6 +165,11 @@ fn octets(ip: IpAddr) -> Vec<u8> {
     }
 }
 
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+}
+
 fn family(ip: IpAddr) -> (u8, u8) {
     if ip.is_ipv4() { (AF_INET, 32) } else { (AF_INET6, 128) }
 }
@@ -243,6 +250,8 @@ pub struct Link {
     pub mtu: u32,
     /// `veth`, `bridge`, …; empty for hardware.
     pub kind: String,
+    /// Whether it passes packets (RFC 2863: operationally up), not only is told to.
+    pub is_working: bool,
 }
 
 /// Every link of the socket's namespace.
@@ -274,6 +283,7 @@ fn link(payload: &[u8]) -> Option<Link> {
         name: attributes.string(IFLA_IFNAME)?.to_owned(),
         mtu: attributes.get(IFLA_MTU).and_then(number)?,
         kind: info.and_then(|info| info.string(INFO_KIND)).unwrap_or_default().to_owned(),
+        is_working: attributes.get(IFLA_OPERSTATE) == Some(&[OPERSTATE_UP]),
     })
 }
 
@@ -286,6 +296,8 @@ pub struct Route {
     pub is_default: bool,
     /// Its link.
     pub link: Option<u32>,
+    /// What it is for.
+    pub to: Option<Prefix>,
     raw: Vec<u8>,
 }
 
@@ -299,10 +311,12 @@ pub fn routes(socket: &mut Socket) -> io::Result<Vec<Route>> {
             let payload = message.payload;
             if let (Some(header), Some(attributes)) = (payload.get(..12), payload.get(12..)) {
                 let link = Attributes(attributes).get(RTA_OIF);
+                let to = Attributes(attributes).get(RTA_DST).and_then(address);
                 routes.push(Route {
                     protocol: header[5],
                     is_default: header[1] == 0 && header[4] == TABLE_MAIN && header[7] == TYPE_UNICAST,
                     link: link.and_then(|bytes| Some(u32::from_ne_bytes(bytes.try_into().ok()?))),
+                    to: to.and_then(|address| Prefix::new(address, header[1])),
                     raw: payload.to_vec(),
                 });
             }

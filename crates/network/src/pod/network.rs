@@ -1,6 +1,7 @@
 //! Attaching and detaching pods.
 
 use core::net::IpAddr;
+use core::time::Duration;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -14,6 +15,7 @@ use nix::sched::{CloneFlags, setns};
 use super::addresses::Addresses;
 use super::links::{self, End, Link, Mac, OUR_PROTOCOL, Via};
 use super::{NODE_LINK, POD_LINK, PodAddresses, PodNetworkConfig, PodNetworkError, Reconciled, sysctl};
+use crate::apply::conntrack;
 use crate::netlink::{Messages, Protocol, Socket};
 use crate::plan::Prefix;
 
@@ -22,6 +24,9 @@ use crate::plan::Prefix;
 const GATEWAY_MAC: Mac = [0x0e, 0xca, 0x77, 0xac, 0x00, 0x01];
 /// What pods' links are called outside: this and 12 hexadecimal digits.
 const PREFIX: &str = "ck";
+/// How long the kernel's link watcher is waited for, and in what steps.
+const WATCHER_TURNS: usize = 200;
+const WATCHER_TURN: Duration = Duration::from_micros(500);
 /// When nothing says otherwise.
 const DEFAULT_MTU: u32 = 1500;
 
@@ -96,6 +101,8 @@ impl PodNetwork {
             .map_err(failed("set up the host's end"))?;
         drop(inner);
         self.inside(&mut inside, addresses).map_err(failed("set up the interface"))?;
+        let mut inner = self.lock();
+        wait_until_working(&mut inner.socket, &name).map_err(failed("wait for the host's end"))?;
         Ok(addresses)
     }
 
@@ -177,22 +184,27 @@ impl PodNetwork {
         Ok(reconciled)
     }
 
-    /// Removes every link and route of ours and gives sysctls their former values: what
-    /// `down --purge` needs. Fine if there is nothing. Allocations are files in the state
+    /// Removes every link and route of ours, ends the connections that went over them, and
+    /// gives sysctls their former values: what `down --purge` needs. Fine if there is nothing. Allocations are files in the state
     /// directory, which the caller removes.
     pub fn cleanup(state_dir: &Path) -> Result<(), PodNetworkError> {
         let mut socket = open_socket()?;
         let failed = || PodNetworkError::io("cannot remove interfaces and routes");
+        let mut ours = links::routes(&mut socket).map_err(failed())?;
+        ours.retain(|route| route.protocol == OUR_PROTOCOL);
         let mut names = pod_links(&mut socket).map_err(failed())?;
         names.push(NODE_LINK.to_owned());
         delete_links(&mut socket, &names).map_err(failed())?;
         let mut m = Messages::default();
-        for route in links::routes(&mut socket).map_err(failed())? {
-            if route.protocol == OUR_PROTOCOL {
-                links::delete_route(&mut m, &route);
-            }
+        ours.iter().for_each(|route| links::delete_route(&mut m, route));
+        // Most have gone with their links.
+        let gone = |_, errno| matches!(errno, Errno::ESRCH | Errno::ENODEV | Errno::EINVAL);
+        socket.request(&m, gone).map_err(|(_, error)| failed()(error))?;
+        let prefixes: Vec<Prefix> = ours.iter().filter_map(|route| route.to).collect();
+        if !prefixes.is_empty() {
+            let failed = PodNetworkError::io("cannot end the connections of pods");
+            conntrack::forget(&prefixes).map_err(failed)?;
         }
-        socket.request(&m, |_, errno| errno == Errno::ESRCH).map_err(|(_, e)| failed()(e))?;
         sysctl::restore(state_dir)
     }
 
@@ -262,6 +274,21 @@ fn uplink_mtu(socket: &mut Socket) -> io::Result<u32> {
 fn index_of(socket: &mut Socket, name: &str) -> io::Result<u32> {
     let link = links::find(socket, name)?;
     link.map(|link| link.index).ok_or_else(|| Errno::ENODEV.into())
+}
+
+/// The end of a pair that is brought up first drops what it is to send until the kernel's
+/// link watcher has noticed that the other end is up as well. The pod's first answer would
+/// be lost to that, and be waited for by seconds. From Linux 6.10 on, asking for the link
+/// makes the watcher run.
+fn wait_until_working(socket: &mut Socket, name: &str) -> io::Result<()> {
+    for _ in 0..WATCHER_TURNS {
+        if links::find(socket, name)?.is_none_or(|link| link.is_working) {
+            return Ok(());
+        }
+        std::thread::sleep(WATCHER_TURN);
+    }
+    tracing::warn!(link = name, "a pod's link is slow to come up");
+    Ok(())
 }
 
 fn delete_links(socket: &mut Socket, names: &[impl AsRef<str>]) -> io::Result<()> {
