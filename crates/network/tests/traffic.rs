@@ -223,3 +223,62 @@ fn a_client_keeps_its_endpoint() {
         assert_eq!(who(), BTreeSet::from([names[other].to_owned()]));
     });
 }
+
+#[test]
+fn both_families_if_the_kernel_has_them() {
+    if !Path::new("/proc/sys/net/ipv6").exists() {
+        eprintln!("skipped: this kernel has no IPv6");
+        return;
+    }
+    in_netns(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let before = state();
+        let dual = || PodNetworkConfig {
+            pod_cidrs: vec!["10.42.0.0/24".parse().unwrap(), "fd00:42::/64".parse().unwrap()],
+            service_cidrs: vec!["10.96.0.0/16".parse().unwrap(), "fd00:96::/112".parse().unwrap()],
+            ..config(directory.path())
+        };
+        let network = PodNetwork::open(dual()).unwrap();
+        let spaces = [Netns::new(), Netns::new()];
+        let [a, b] = [0, 1].map(|i| network.attach(&spaces[i].path(), ["a", "b"][i]).unwrap());
+        let [v6_a, v6_b] = [a, b].map(|pod| pod.v6.unwrap());
+        for (space, name) in spaces.iter().zip(["a", "b"]) {
+            let listener = space.run(|| TcpListener::bind("[::]:8080").unwrap());
+            std::thread::spawn(move || {
+                for mut stream in listener.incoming().flatten() {
+                    let peer = stream.peer_addr().unwrap().ip();
+                    let _ = stream.write_all(format!("{name} {peer}").as_bytes());
+                }
+            });
+        }
+        assert_eq!(spaces[1].run(|| ask(&format!("[{v6_a}]:8080"))), Ok(format!("a {v6_b}")));
+
+        let mut node = here();
+        node.pod_cidrs = dual().pod_cidrs;
+        node.cluster_cidrs = dual().pod_cidrs;
+        node.service_cidrs = dual().service_cidrs;
+        node.addresses.push(ip("fd00:42::1"));
+        let mut proxy = Proxy::new(ProxyConfig::default()).unwrap();
+        let tcp = [("", Protocol::Tcp, 8080)];
+        let mut sync = |pods: &[core::net::Ipv6Addr]| {
+            let ports = vec![port("", Protocol::Tcp, 80, Some(30080))];
+            let endpoints = pods.iter().map(|pod| endpoint(&pod.to_string(), &tcp)).collect();
+            let web = service("web", &["fd00:96::20"], ports);
+            let services = [ServiceWithEndpoints { service: web, endpoints }];
+            proxy.sync_now(&plan(&services, &[], &node)).unwrap();
+        };
+        sync(&[v6_a, v6_b]);
+        let seen: BTreeSet<_> = spaces[0].run(|| (0..40).map(|_| ask("[fd00:96::20]:80").unwrap()).collect());
+        assert_eq!(seen, BTreeSet::from(["a fd00:42::1".into(), format!("b {v6_a}")]));
+        sync(&[v6_b]);
+        assert_eq!(ask("[fd00:42::1]:30080"), Ok("b fd00:42::1".into()));
+        sync(&[]);
+        for address in ["[fd00:96::20]:80", "[fd00:96::21]:80"] {
+            assert_eq!(spaces[0].run(|| ask(address)), Err(ErrorKind::ConnectionRefused), "{address}");
+            assert_eq!(ask(address), Err(ErrorKind::ConnectionRefused), "{address}");
+        }
+        PodNetwork::cleanup(directory.path()).unwrap();
+        proxy.cleanup().unwrap();
+        assert_eq!(state(), before, "everything is as it was");
+    });
+}
