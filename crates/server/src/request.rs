@@ -288,7 +288,8 @@ fn settle_verb(at: &mut Attributes, query: &Query) {
 
 /// Undoes percent escapes, and `+` for a space in queries.
 fn unescape(text: &str, query: bool) -> Result<Box<str>, BadRequest> {
-    if !text.contains('%') && !(query && text.contains('+')) {
+    let escaped = text.contains('%') || (query && text.contains('+'));
+    if !escaped {
         return Ok(text.into());
     }
     let bad = || BadRequest::Escape(text.into());

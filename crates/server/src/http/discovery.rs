@@ -95,8 +95,8 @@ fn document(value: &Value) -> Response<Body> {
 }
 
 fn group_object((group, versions): &(Box<str>, Vec<Box<str>>)) -> Value {
-    let version = |v: &Box<str>| json!({"groupVersion": format!("{group}/{v}"), "version": &**v});
-    let all: Vec<Value> = versions.iter().map(version).collect();
+    let version = |v: &str| json!({"groupVersion": format!("{group}/{v}"), "version": v});
+    let all: Vec<Value> = versions.iter().map(|v| version(v)).collect();
     json!({"name": &**group, "preferredVersion": all[0], "versions": all})
 }
 
