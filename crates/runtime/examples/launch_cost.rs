@@ -14,6 +14,10 @@ use carrack_runtime::{
     SandboxSpec, shim_main,
 };
 
+/// As in the carrack binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const IMAGE: &str = "localhost/cost:1";
 
 fn main() {

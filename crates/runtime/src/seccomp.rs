@@ -2,10 +2,10 @@
 //!
 //! An allow list: the calls that docker and containerd allow by default, for the native
 //! system call table. What always holds: another architecture's calls (32-bit, x32)
-//! fail with `ENOSYS`, as does `clone3` without CAP_SYS_ADMIN (its flags are behind a pointer,
-//! and libc falls back to `clone`); everything else that is not on the list fails with
-//! `EPERM`. The program is a list of number ranges, so it stays at a few hundred
-//! instructions, and the kernel caches its answers per call (Linux 5.11).
+//! fail with `ENOSYS`, as do calls newer than the list, and `clone3` without CAP_SYS_ADMIN
+//! (its flags are behind a pointer, and libc falls back to `clone`); everything else that is
+//! not on the list fails with `EPERM`. The program is a list of number ranges, so it stays
+//! at a few hundred instructions, and the kernel caches its answers per call (Linux 5.11).
 //!
 //! Assembled here rather than with `seccompiler`, whose program is a linear list of
 //! single calls, four times as long. Pure.
@@ -43,6 +43,7 @@ pub fn filter(capabilities: u64) -> Vec<sock_filter> {
     let mut allowed: Vec<c_long> = COMMON.to_vec();
     allowed.extend(NATIVE_ONLY);
     allowed.push(IO_PGETEVENTS);
+    allowed.extend(RECENT);
     for (capability, calls) in WITH_CAPABILITY {
         if has(*capability) {
             allowed.extend(*calls);
@@ -77,6 +78,7 @@ pub fn filter(capabilities: u64) -> Vec<sock_filter> {
         op(RET, ALLOW),
     ]);
     personality(&mut program);
+    let newest = allowed.iter().copied().max().unwrap_or(0) as u32;
     for (low, high) in ranges(allowed) {
         program.extend([
             jump(JGE, low, 1, 0),
@@ -85,6 +87,9 @@ pub fn filter(capabilities: u64) -> Vec<sock_filter> {
             op(RET, ALLOW),
         ]);
     }
+    // What is newer than this list was not refused by anybody: libraries fall back to what
+    // came before, if they are told that there is no such call.
+    program.extend([jump(JGT, newest, 0, 1), op(RET, ERRNO | libc::ENOSYS as u32)]);
     program.push(op(RET, ERRNO | libc::EPERM as u32));
     program
 }
@@ -198,6 +203,10 @@ const COMMON: &[c_long] = calls!(
     SYS_writev
 );
 
+/// cachestat, map_shadow_stack, futex_wake, futex_wait, futex_requeue, mseal: the same numbers
+/// everywhere, and too new for libc to name.
+const RECENT: [c_long; 6] = [451, 453, 454, 455, 456, 462];
+
 // libc has no name for these two.
 #[cfg(target_arch = "x86_64")]
 const IO_PGETEVENTS: c_long = 333;
@@ -272,7 +281,9 @@ mod tests {
             (libc::SYS_socket, 40, eperm),
             (libc::SYS_personality, 0, ALLOW),
             (libc::SYS_personality, 0x0040_0000, eperm),
-            (9999, 0, eperm),
+            (9999, 0, enosys),
+            (462, 0, ALLOW),
+            (457, 0, eperm),
         ] {
             check(DEFAULT, nr, argument0, expect);
         }

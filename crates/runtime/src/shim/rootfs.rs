@@ -121,7 +121,10 @@ fn mount_overlay(overlay: &Overlay, target: &Path, privileged: bool) -> Done<Own
         Err(Errno::EINVAL) => try_mount(&options),
         done => done,
     }
-    .step(|| "mount the image's layers".to_owned())?;
+    .step(|| {
+        "mount the image's layers (the data directory must be on a file system that overlayfs can write to)"
+            .to_owned()
+    })?;
     open_dir(target)
 }
 
