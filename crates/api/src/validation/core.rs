@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::names;
 use super::net::legacy_cidr;
 use super::pods;
-use super::rules::{immutable, invalid_each};
+use super::rules::{full, immutable, invalid_each};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, flag, get, int, int_at, items, same, text, text_at, texts};
 
@@ -27,6 +27,9 @@ pub fn config_map(map: &Value, errors: &mut Errors) {
     for list in ["data", "binaryData"] {
         let path = Path::ROOT.child(list);
         for (key, value) in entries(map, list) {
+            if full(errors) {
+                break;
+            }
             let path = path.key(key);
             invalid_each(errors, &path, key, names::config_map_key(key));
             if list == "data" && get(&map["binaryData"], key).is_some() {
@@ -59,6 +62,9 @@ pub fn secret(secret: &Value, errors: &mut Errors) {
     let path = Path::ROOT.child("data");
     let mut size = 0;
     for (key, value) in entries(secret, "data") {
+        if full(errors) {
+            break;
+        }
         invalid_each(errors, &path.key(key), key, names::config_map_key(key));
         size += decoded(value).len();
     }
@@ -131,6 +137,9 @@ pub fn node(node: &Value, new: bool, errors: &mut Errors) {
         let path = spec.child("podCIDRs");
         let all: Vec<&str> = texts(&node["spec"], "podCIDRs").collect();
         for (at, network) in all.iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             legacy_cidr(errors, &path.index(at), network);
         }
         let sixes = all.iter().filter(|network| network.contains(':')).count();
@@ -144,6 +153,9 @@ pub fn node(node: &Value, new: bool, errors: &mut Errors) {
 fn taints(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for (at, taint) in items(spec, "taints").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         let (key, value, effect) = (text(taint, "key"), text(taint, "value"), text(taint, "effect"));
         invalid_each(errors, &path.child("key"), key, names::qualified_name(key));
@@ -173,6 +185,9 @@ pub fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
     let mut seen: BTreeMap<String, ()> = BTreeMap::new();
     let status = Path::ROOT.child("status");
     for (at, address) in items(&new["status"], "addresses").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         if seen.insert(address.to_string(), ()).is_some() {
             let mut error = Error::duplicate(&status.child("addresses").index(at), "");
             error.message = format!(

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::names::{self, Messages};
-use super::rules::{self, invalid_each};
+use super::rules::{self, full, invalid_each};
 use crate::Kind;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, flag, get, int, items, same, text, texts};
@@ -145,6 +145,9 @@ fn common(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
 /// A map of labels in `field` of `object`, whose path is given.
 pub fn labels(object: &Value, field: &str, path: &Path<'_>, errors: &mut Errors) {
     for (key, value) in entries(object, field) {
+        if full(errors) {
+            break;
+        }
         invalid_each(errors, path, key, names::qualified_name(key));
         let value = value.as_str().unwrap_or_default();
         invalid_each(errors, path, value, names::label_value(value));
@@ -155,6 +158,9 @@ pub fn labels(object: &Value, field: &str, path: &Path<'_>, errors: &mut Errors)
 pub fn annotations(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut size = 0;
     for (key, value) in entries(meta, "annotations") {
+        if full(errors) {
+            break;
+        }
         invalid_each(errors, path, key, names::qualified_name(&key.to_lowercase()));
         size += key.len() + value.as_str().map_or(0, str::len);
     }
@@ -166,6 +172,9 @@ pub fn annotations(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
 fn owner_references(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut controller = String::new();
     for owner in items(meta, "ownerReferences") {
+        if full(errors) {
+            break;
+        }
         // (Upstream names the list, not the item.)
         if text(owner, "apiVersion").rsplit('/').next().is_none_or(str::is_empty) {
             let value = text(owner, "apiVersion");
@@ -196,6 +205,9 @@ fn owner_references(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
 
 fn finalizers(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
     for finalizer in texts(meta, "finalizers") {
+        if full(errors) {
+            break;
+        }
         invalid_each(errors, path, finalizer, names::qualified_name(finalizer));
     }
     let has = |name: &str| texts(meta, "finalizers").any(|finalizer| finalizer == name);
@@ -208,6 +220,9 @@ fn finalizers(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
 /// Finalizers without a domain must be ones that Kubernetes itself knows.
 fn qualified_finalizers(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
     for (at, finalizer) in texts(meta, "finalizers").enumerate() {
+        if full(errors) {
+            break;
+        }
         if !finalizer.contains('/') && !["kubernetes", "orphan", "foregroundDeletion"].contains(&finalizer) {
             let detail = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(Error::invalid(&path.child("finalizers").index(at), finalizer, detail));
@@ -216,9 +231,9 @@ fn qualified_finalizers(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 fn no_new_finalizers(new: &Value, old: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let mut extra: Vec<&str> = texts(new, "finalizers")
-        .filter(|finalizer| texts(old, "finalizers").all(|known| known != *finalizer))
-        .collect();
+    let known: std::collections::BTreeSet<&str> = texts(old, "finalizers").collect();
+    let mut extra: Vec<&str> =
+        texts(new, "finalizers").filter(|finalizer| !known.contains(finalizer)).collect();
     extra.sort_unstable();
     if !extra.is_empty() {
         let list: Vec<String> = extra.iter().map(|name| format!("{name:?}")).collect();
@@ -232,6 +247,9 @@ fn no_new_finalizers(new: &Value, old: &Value, path: &Path<'_>, errors: &mut Err
 
 fn managed_fields(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
     for (at, entry) in items(meta, "managedFields").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         let operation = text(entry, "operation");
         if !["Apply", "Update"].contains(&operation) {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::names;
 use super::net::{cidr, endpoint_ip, ip_messages, legacy_ip, legacy_ip_messages};
-use super::rules::{IMMUTABLE, immutable, invalid_each, invalid_json, one_of};
+use super::rules::{IMMUTABLE, full, immutable, invalid_each, invalid_json, one_of};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, get, int, items, same, text, texts};
 
@@ -17,6 +17,9 @@ const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 pub fn endpoints(endpoints: &Value, errors: &mut Errors) {
     let list = Path::ROOT.child("subsets");
     for (at, subset) in items(endpoints, "subsets").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = list.index(at);
         let kinds = ["addresses", "notReadyAddresses"];
         if kinds.iter().all(|kind| items(subset, kind).is_empty()) {
@@ -25,12 +28,18 @@ pub fn endpoints(endpoints: &Value, errors: &mut Errors) {
         for kind in kinds {
             let list = path.child(kind);
             for (at, address) in items(subset, kind).iter().enumerate() {
+                if full(errors) {
+                    break;
+                }
                 self::address(address, &list.index(at), errors);
             }
         }
         let ports = items(subset, "ports");
         let list = path.child("ports");
         for (at, port) in ports.iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             let path = list.index(at);
             let name = text(port, "name");
             if !name.is_empty() {
@@ -78,6 +87,9 @@ pub fn endpoint_slice(slice: &Value, old: Option<&Value>, errors: &mut Errors) {
     } else {
         let mut seen = BTreeSet::new();
         for (at, port) in ports.iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             let path = path.index(at);
             let name = text(port, "name");
             if !name.is_empty() {
@@ -98,6 +110,9 @@ pub fn endpoint_slice(slice: &Value, old: Option<&Value>, errors: &mut Errors) {
         return errors.push(Error::too_many(&path, all.len(), 1000));
     }
     for (at, endpoint) in all.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         self::endpoint(endpoint, family, &path.index(at), errors);
     }
 }
@@ -111,6 +126,9 @@ fn endpoint(endpoint: &Value, family: &str, path: &Path<'_>, errors: &mut Errors
         _ => errors.push(Error::too_many(&addresses, count, 100)),
     }
     for (at, address) in texts(endpoint, "addresses").enumerate() {
+        if full(errors) {
+            break;
+        }
         let item = addresses.index(at);
         let wrong = match family {
             "IPv4" => legacy_ip_messages(address),
@@ -158,6 +176,9 @@ fn hints(endpoint: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
         let mut seen = BTreeSet::new();
         for (at, hint) in all.iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             let name = text(hint, "name");
             let item = path.index(at);
             let path = item.child("name");
@@ -248,6 +269,9 @@ pub fn service_cidr(object: &Value, errors: &mut Errors) {
         errors.push(Error::invalid(&path, list(), detail));
     }
     for (at, network) in all.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         cidr(errors, &path.index(at), network);
     }
 }
@@ -261,6 +285,9 @@ pub fn service_cidr_update(new: &Value, old: &Value, errors: &mut Errors) {
         return errors.push(Error::invalid(&path, new["spec"]["cidrs"].clone(), IMMUTABLE));
     }
     for (at, (now, _)) in now.iter().zip(then).enumerate().filter(|(_, (now, then))| now != then) {
+        if full(errors) {
+            break;
+        }
         errors.push(Error::invalid(&path.index(at), now.clone(), IMMUTABLE));
     }
     if now.len() != then.len() {

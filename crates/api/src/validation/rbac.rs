@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::names;
-use super::rules::{invalid_each, label_selector, not_supported};
+use super::rules::{full, invalid_each, label_selector, not_supported};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, items, same, text};
 
@@ -38,6 +38,9 @@ pub fn update(kind: &str, new: &Value, old: &Value, errors: &mut Errors) {
 fn role(role: &Value, namespaced: bool, errors: &mut Errors) {
     let rules = Path::ROOT.child("rules");
     for (at, rule) in items(role, "rules").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         policy_rule(rule, namespaced, &rules.index(at), errors);
     }
     let Some(aggregation) = get(role, "aggregationRule") else { return };
@@ -49,6 +52,9 @@ fn role(role: &Value, namespaced: bool, errors: &mut Errors) {
         errors.push(Error::required(&path, detail));
     }
     for (at, selector) in selectors.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         label_selector(errors, Some(selector), &path.index(at));
     }
 }
@@ -96,6 +102,9 @@ fn binding(binding: &Value, namespaced: bool, errors: &mut Errors) {
     }
     let subjects = Path::ROOT.child("subjects");
     for (at, subject) in items(binding, "subjects").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         self::subject(subject, namespaced, &subjects.index(at), errors);
     }
 }

@@ -13,13 +13,36 @@ pub const NEGATIVE: &str = "must be greater than or equal to 0";
 /// For a number that is not positive.
 pub const NOT_POSITIVE: &str = "must be greater than zero";
 
+/// Errors after which lists are not looked at further: nobody reads more, and an answer
+/// must not be a hundred times as long as what was sent.
+const MAX_ERRORS: usize = 200;
+
+/// Bytes of a text that an error shows.
+const MAX_SHOWN_BYTES: usize = 8 << 10;
+
+/// Whether there are errors enough.
+pub fn full(errors: &Errors) -> bool {
+    errors.len() >= MAX_ERRORS
+}
+
 /// One `Invalid` error a sentence.
 pub fn invalid_each(errors: &mut Errors, path: &Path<'_>, value: impl Into<Value>, messages: Messages) {
     if messages.is_empty() {
         return;
     }
-    let value = value.into();
+    let value = shortened(value.into());
     errors.extend(messages.iter().map(|message| Error::invalid(path, value.clone(), message)));
+}
+
+/// A text of megabytes is not said again in full, once a sentence.
+fn shortened(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.len() > MAX_SHOWN_BYTES => {
+            let cut = (0..=MAX_SHOWN_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            format!("{}…", &text[..cut]).into()
+        }
+        value => value,
+    }
 }
 
 /// Zero or more.
@@ -68,6 +91,9 @@ pub fn label_selector(errors: &mut Errors, selector: Option<&Value>, path: &Path
     super::meta::labels(selector, "matchLabels", &path.child("matchLabels"), errors);
     let list = path.child("matchExpressions");
     for (at, requirement) in items(selector, "matchExpressions").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         selector_requirement(errors, requirement, &list.index(at));
     }
 }
@@ -91,6 +117,9 @@ fn selector_requirement(errors: &mut Errors, requirement: &Value, path: &Path<'_
     let key = text(requirement, "key");
     invalid_each(errors, &path.child("key"), key, names::qualified_name(key));
     for (at, value) in texts(requirement, "values").enumerate() {
+        if full(errors) {
+            break;
+        }
         invalid_each(errors, &path.child("values").index(at), value, names::label_value(value));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::names;
 use super::net::{endpoint_ip, legacy_cidr, legacy_ip};
 use super::pods::port_number_or_name;
-use super::rules::{IMMUTABLE, invalid_each, not_supported, one_of};
+use super::rules::{IMMUTABLE, full, invalid_each, not_supported, one_of};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, int, int_at, items, text, texts};
 
@@ -50,6 +50,9 @@ pub fn create(service: &Value, errors: &mut Errors) {
         cluster_ips(service, &path, errors);
     }
     for (at, ip) in texts(spec, "externalIPs").enumerate() {
+        if full(errors) {
+            break;
+        }
         let list = path.child("externalIPs");
         let path = list.index(at);
         let before = errors.len();
@@ -85,6 +88,9 @@ fn ports(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let all = items(spec, "ports");
     let mut seen = BTreeSet::new();
     for (at, port) in all.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         let name = text(port, "name");
         if !name.is_empty() {
@@ -176,6 +182,9 @@ fn cluster_ips(service: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     let families: Vec<&str> = texts(spec, "ipFamilies").collect();
     for (at, family) in families.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let list = path.child("ipFamilies");
         if !["IPv4", "IPv6"].contains(family) {
             errors.push(Error::not_supported(&list.index(at), *family, &["IPv4", "IPv6"]));
@@ -194,6 +203,9 @@ fn cluster_ips(service: &Value, path: &Path<'_>, errors: &mut Errors) {
     );
     let before = errors.len();
     for (at, ip) in all.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         if at == 0 && *ip == "None" {
             if all.len() > 1 {
                 errors.push(Error::invalid(&ips, list(), "'None' must be the first and only value"));
@@ -215,6 +227,9 @@ fn cluster_ips(service: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
     if !headless(service) {
         for (at, (ip, family)) in all.iter().zip(&families).enumerate() {
+            if full(errors) {
+                break;
+            }
             if six(ip) != (*family == "IPv6") {
                 let detail = format!("expected an {family} value as indicated by `ipFamilies[{at}]`");
                 errors.push(Error::invalid(&ips.index(at), *ip, &detail));
@@ -234,6 +249,9 @@ fn balancer(service: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.push(Error::forbidden(&path, only));
         }
         for (at, range) in ranges.iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             legacy_cidr(errors, &path.index(at), range.trim());
         }
     }
@@ -308,6 +326,9 @@ fn kept(new: &Value, old: &Value, field: &str, one: &str, path: &Path<'_>, error
     let value = || spec.get(field).cloned().unwrap_or_default();
     if now.len() == then.len() {
         for (at, _) in now.iter().zip(then).enumerate().filter(|(_, (now, then))| now != then) {
+            if full(errors) {
+                break;
+            }
             let at = if field == "ipFamilies" { 0 } else { at };
             errors.push(Error::invalid(&list.index(at), value(), "may not change once set"));
         }
@@ -338,6 +359,9 @@ pub fn status(service: &Value, errors: &mut Errors) {
         return;
     }
     for (at, entry) in ingress.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         let (ip, host) = (text(entry, "ip"), text(entry, "hostname"));
         if !ip.is_empty() {

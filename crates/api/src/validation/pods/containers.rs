@@ -8,7 +8,7 @@ use super::{Spec, env, probes, resources, security, volumes};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, int, int_at, items, text};
 use crate::validation::names;
-use crate::validation::rules::{invalid_each, not_supported, one_of};
+use crate::validation::rules::{full, invalid_each, not_supported, one_of};
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 const RESTART_POLICIES: [&str; 3] = ["Always", "Never", "OnFailure"];
@@ -21,6 +21,9 @@ pub fn containers(spec: &Spec<'_>, path: &Path<'_>, errors: &mut Errors) {
     }
     let mut names = BTreeSet::new();
     for (at, container) in all.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         common(spec, container, &path, errors);
         let name = text(container, "name");
@@ -37,6 +40,9 @@ pub fn containers(spec: &Spec<'_>, path: &Path<'_>, errors: &mut Errors) {
 pub fn init_containers(spec: &Spec<'_>, path: &Path<'_>, errors: &mut Errors) {
     let mut names: BTreeSet<&str> = items(spec.spec, "containers").iter().map(|c| text(c, "name")).collect();
     for (at, container) in items(spec.spec, "initContainers").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let list = path;
         let path = path.index(at);
         common(spec, container, &path, errors);
@@ -58,6 +64,9 @@ pub fn init_containers(spec: &Spec<'_>, path: &Path<'_>, errors: &mut Errors) {
             }
             let policies = path.child("resizePolicy");
             for (at, policy) in items(container, "resizePolicy").iter().enumerate() {
+                if full(errors) {
+                    break;
+                }
                 if text(policy, "restartPolicy") == "RestartContainer" {
                     let detail = "must not be set to 'RestartContainer' for non-sidecar initContainers";
                     let path = policies.index(at);
@@ -77,6 +86,9 @@ pub fn ephemeral_containers(spec: &Spec<'_>, path: &Path<'_>, errors: &mut Error
         .collect();
     let mut names = others.clone();
     for (at, container) in items(spec.spec, "ephemeralContainers").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         common(spec, container, &path, errors);
         let image = text(container, "image");
@@ -101,6 +113,9 @@ pub fn ephemeral_containers(spec: &Spec<'_>, path: &Path<'_>, errors: &mut Error
             }
         }
         for (at, mount) in items(container, "volumeMounts").iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             for field in ["subPath", "subPathExpr"] {
                 if !text(mount, field).is_empty() {
                     let mounts = path.child("volumeMounts");
@@ -134,6 +149,9 @@ fn common(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &mut Erro
 fn ports(container: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for (at, port) in items(container, "ports").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         let name = text(port, "name");
         if !name.is_empty() {
@@ -160,9 +178,15 @@ fn ports(container: &Value, path: &Path<'_>, errors: &mut Errors) {
 fn unique_host_ports(containers: &[Value], path: &Path<'_>, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for (at, container) in containers.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         let path = path.child("ports");
         for (at, port) in items(container, "ports").iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             let host = int(port, "hostPort").unwrap_or(0);
             let key = format!("{}/{}/{host}", text(port, "protocol"), text(port, "hostIP"));
             if host != 0 && !seen.insert(key.clone()) {
@@ -190,6 +214,9 @@ fn restart_policy(container: &Value, path: &Path<'_>, errors: &mut Errors) {
         errors.push(Error::too_many(&path, rules.len(), 20));
     }
     for (at, rule) in rules.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         let (action, actions) = (text(rule, "action"), ["Restart", "RestartAllContainers"]);
         if !actions.contains(&action) {
@@ -214,6 +241,9 @@ fn restart_policy(container: &Value, path: &Path<'_>, errors: &mut Errors) {
 fn resize_policy(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut seen = BTreeMap::new();
     for (at, policy) in items(container, "resizePolicy").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let (resource, restart) = (text(policy, "resourceName"), text(policy, "restartPolicy"));
         if seen.insert(resource, ()).is_some() {
             errors.push(Error::duplicate(&path.index(at), resource));

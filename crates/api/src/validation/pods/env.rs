@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, items, text};
 use crate::validation::names;
-use crate::validation::rules::invalid_each;
+use crate::validation::rules::{full, invalid_each};
 
 /// Fields of a pod that a variable may show.
 const ENV_FIELDS: &[&str] = &[
@@ -51,6 +51,9 @@ const RESOURCES: &[&str] = &[
 /// `env` of a container.
 pub fn variables(container: &Value, path: &Path<'_>, errors: &mut Errors) {
     for (at, variable) in items(container, "env").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         match text(variable, "name") {
             "" => errors.push(Error::required(&path.child("name"), "")),
@@ -174,6 +177,9 @@ fn file_key(reference: &Value, path: &Path<'_>, errors: &mut Errors) {
 pub fn sources(container: &Value, path: &Path<'_>, errors: &mut Errors) {
     let list = path;
     for (at, source) in items(container, "envFrom").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         let prefix = text(source, "prefix");
         if !prefix.is_empty() {

@@ -13,12 +13,12 @@ mod status;
 mod update;
 mod volumes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::names;
-use super::rules::{self, invalid_each};
+use super::rules::{self, full, invalid_each};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, flag, get, int, items, text, texts};
 
@@ -42,7 +42,7 @@ pub(super) struct Spec<'a> {
     /// The spec.
     pub spec: &'a Value,
     /// Volumes that are valid, by name.
-    pub volumes: Vec<(&'a str, &'a Value)>,
+    pub volumes: BTreeMap<&'a str, &'a Value>,
     /// Names of `resourceClaims`.
     pub claims: BTreeSet<&'a str>,
     /// `terminationGracePeriodSeconds`.
@@ -75,6 +75,9 @@ fn metadata_and_spec(pod: &Value, errors: &mut Errors) {
     tokens_need_an_account(&pod["spec"], &path, errors);
     for list in ["containers", "initContainers"] {
         for (at, container) in items(&pod["spec"], list).iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             let image = text(container, "image");
             if image.trim() != image {
                 let detail = "must not have leading or trailing whitespace";
@@ -105,7 +108,13 @@ fn tokens_need_an_account(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         return;
     }
     for (at, volume) in items(spec, "volumes").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         for (source, projection) in items(&volume["projected"], "sources").iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             if get(projection, "serviceAccountToken").is_some() {
                 let volumes = path.child("volumes");
                 let volume = volumes.index(at);
@@ -157,6 +166,9 @@ pub(super) fn spec(spec: &Value, mode: Mode<'_>, path: &Path<'_>, errors: &mut E
     scheduling::affinity(spec, &path.child("affinity"), errors);
     dns_config(spec, &path.child("dnsConfig"), errors);
     for (at, gate) in items(spec, "readinessGates").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let ty = text(gate, "conditionType");
         let gates = path.child("readinessGates");
         invalid_each(errors, &gates.index(at).child("conditionType"), ty, names::qualified_name(ty));
@@ -187,9 +199,15 @@ fn host_ports(spec: &Value, mode: Mode<'_>, path: &Path<'_>, errors: &mut Errors
     }
     let list = path.child("containers");
     for (at, container) in items(spec, "containers").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let at = list.index(at);
         let ports = at.child("ports");
         for (at, port) in items(container, "ports").iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             let host = int(port, "hostPort").unwrap_or(0);
             let own = int(port, "containerPort").unwrap_or(0);
             if (matches!(mode, Mode::Pod(_)) || host != 0) && host != own {
@@ -222,6 +240,9 @@ fn dns_config(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         ));
     }
     for (at, server) in texts(config, "nameservers").enumerate() {
+        if full(errors) {
+            break;
+        }
         super::net::legacy_ip(errors, &path.child("nameservers").index(at), server);
     }
     let searches: Vec<&str> = texts(config, "searches").collect();
@@ -234,11 +255,17 @@ fn dns_config(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         errors.push(Error::invalid(&path.child("searches"), config["searches"].clone(), detail));
     }
     for (at, search) in searches.iter().enumerate().filter(|(_, search)| **search != ".") {
+        if full(errors) {
+            break;
+        }
         let search = search.strip_suffix('.').unwrap_or(search);
         let wrong = names::dns_subdomain_with_underscore(search);
         invalid_each(errors, &path.child("searches").index(at), search, wrong);
     }
     for (at, option) in items(config, "options").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         if text(option, "name").is_empty() {
             errors.push(Error::required(&path.child("options").index(at), "must not be empty"));
         }
@@ -296,9 +323,15 @@ fn plain_names(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
 
 fn host_aliases(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     for (at, alias) in items(spec, "hostAliases").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         super::net::legacy_ip(errors, &path.child("ip"), text(alias, "ip"));
         for (at, name) in texts(alias, "hostnames").enumerate() {
+            if full(errors) {
+                break;
+            }
             invalid_each(errors, &path.child("hostnames").index(at), name, names::dns_subdomain(name));
         }
     }

@@ -6,7 +6,7 @@ use super::{Spec, containers};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, int, items, text};
 use crate::validation::names;
-use crate::validation::rules::{invalid_each, non_negative};
+use crate::validation::rules::{full, invalid_each, non_negative};
 
 /// Hooks and probes of a container, in upstream's order.
 pub fn all(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -82,6 +82,9 @@ fn http_get(action: &Value, path: &Path<'_>, errors: &mut Errors) {
         errors.push(Error::not_supported(&path.child("scheme"), scheme, &["HTTP", "HTTPS"]));
     }
     for header in items(action, "httpHeaders") {
+        if full(errors) {
+            break;
+        }
         let name = text(header, "name");
         invalid_each(errors, &path.child("httpHeaders"), name, names::http_header_name(name));
     }

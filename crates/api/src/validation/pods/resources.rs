@@ -9,7 +9,7 @@ use crate::field::{Error, Errors, Path};
 use crate::quantity::Quantity;
 use crate::tree::{entries, get, items, text};
 use crate::validation::names;
-use crate::validation::rules::{NEGATIVE, invalid_each, invalid_json};
+use crate::validation::rules::{NEGATIVE, full, invalid_each, invalid_json};
 
 /// Resources of a container that need no domain.
 const CONTAINER: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
@@ -99,6 +99,9 @@ fn amount(name: &str, value: &Value, path: &Path<'_>, errors: &mut Errors) {
 /// Quantities of a list whose names need no check (`status.capacity` of a Node).
 pub fn quantities(list: &Value, path: &Path<'_>, errors: &mut Errors) {
     for (name, value) in entries_of(list) {
+        if full(errors) {
+            break;
+        }
         amount(name, value, &path.child(name), errors);
     }
 }
@@ -110,6 +113,9 @@ fn entries_of(list: &Value) -> impl Iterator<Item = (&str, &Value)> {
 /// Names and quantities of a list.
 pub fn list(list: &Value, path: &Path<'_>, errors: &mut Errors) {
     for (name, value) in entries_of(list) {
+        if full(errors) {
+            break;
+        }
         let path = path.key(name);
         resource_name(name, &path, errors);
         amount(name, value, &path, errors);
@@ -121,8 +127,11 @@ pub fn container(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &m
     let resources = &container["resources"];
     requests_and_limits(resources, path, errors);
     let claims = path.child("claims");
-    let mut seen = BTreeSet::new();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
     for (at, claim) in items(resources, "claims").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = claims.index(at);
         let name = text(claim, "name");
         let request = text(claim, "request");
@@ -134,9 +143,9 @@ pub fn container(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &m
         if !request.is_empty() {
             invalid_each(errors, &path.child("request"), request, names::dns_label(request));
         }
-        let covered = seen.contains(name)
-            || (request.is_empty()
-                && seen.iter().any(|other: &String| other.starts_with(&format!("{name}/"))));
+        let of_claim = format!("{name}/");
+        let requested = seen.range(of_claim.clone()..).next().is_some_and(|key| key.starts_with(&of_claim));
+        let covered = seen.contains(name) || (request.is_empty() && requested);
         if covered || !seen.insert(key.clone()) {
             errors.push(Error::duplicate(&path, if covered { name } else { &key }));
         }
@@ -158,6 +167,9 @@ fn requests_and_limits(resources: &Value, path: &Path<'_>, errors: &mut Errors) 
     let (limits, requests) = (path.child("limits"), path.child("requests"));
     list(&resources["limits"], &limits, errors);
     for (name, value) in entries(resources, "requests") {
+        if full(errors) {
+            break;
+        }
         let path = requests.key(name);
         resource_name(name, &path, errors);
         amount(name, value, &path, errors);
@@ -196,6 +208,9 @@ pub fn pod(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
     for list in ["limits", "requests"] {
         let path = path.child(list);
         for (name, value) in entries(resources, list) {
+            if full(errors) {
+                break;
+            }
             let path = path.key(name);
             if !["cpu", "memory"].contains(&name) && !huge(name) {
                 errors.push(Error::not_supported(&path, name, &["cpu", "hugepages-", "memory"]));
@@ -209,6 +224,9 @@ pub fn pod(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
 pub fn claims<'a>(spec: &'a Value, path: &Path<'_>, errors: &mut Errors) -> BTreeSet<&'a str> {
     let mut seen = BTreeSet::new();
     for (at, claim) in items(spec, "resourceClaims").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         let name = text(claim, "name");
         if name.is_empty() {

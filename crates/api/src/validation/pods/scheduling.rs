@@ -1,13 +1,13 @@
 //! Rules of where a pod may run: affinity, tolerations, spreading, gates.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, get, int, items, text, texts};
 use crate::validation::names;
-use crate::validation::rules::{invalid_each, label_selector, not_supported, positive};
+use crate::validation::rules::{full, invalid_each, label_selector, not_supported, positive};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
@@ -22,6 +22,9 @@ pub fn affinity(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
         let preferred = path.child(PREFERRED);
         for (at, term) in items(node, PREFERRED).iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             let path = preferred.index(at);
             weight(term, &path, errors);
             node_selector_term(&term["preference"], false, &path.child("preference"), errors);
@@ -31,10 +34,16 @@ pub fn affinity(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         let path = path.child(kind);
         let required = path.child(REQUIRED);
         for (at, term) in items(&affinity[kind], REQUIRED).iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             pod_affinity_term(term, &required.index(at), errors);
         }
         let preferred = path.child(PREFERRED);
         for (at, term) in items(&affinity[kind], PREFERRED).iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             let path = preferred.index(at);
             weight(term, &path, errors);
             pod_affinity_term(&term["podAffinityTerm"], &path.child("podAffinityTerm"), errors);
@@ -57,6 +66,9 @@ pub fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut Errors) {
         errors.push(Error::required(&path, "must have at least one node selector term"));
     }
     for (at, term) in terms.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         node_selector_term(term, true, &path.index(at), errors);
     }
 }
@@ -64,10 +76,16 @@ pub fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut Errors) {
 fn node_selector_term(term: &Value, check_values: bool, path: &Path<'_>, errors: &mut Errors) {
     let list = path.child("matchExpressions");
     for (at, requirement) in items(term, "matchExpressions").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         node_requirement(requirement, check_values, &list.index(at), errors);
     }
     let list = path.child("matchFields");
     for (at, requirement) in items(term, "matchFields").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = list.index(at);
         let operator = text(requirement, "operator");
         match operator {
@@ -88,6 +106,9 @@ fn node_selector_term(term: &Value, check_values: bool, path: &Path<'_>, errors:
             continue;
         }
         for (at, value) in texts(requirement, "values").enumerate() {
+            if full(errors) {
+                break;
+            }
             invalid_each(errors, &path.child("values").index(at), value, names::dns_subdomain(value));
         }
     }
@@ -117,6 +138,9 @@ fn node_requirement(requirement: &Value, check_values: bool, path: &Path<'_>, er
     let key = text(requirement, "key");
     invalid_each(errors, &path.child("key"), key, names::qualified_name(key));
     for (at, value) in texts(requirement, "values").enumerate().filter(|_| check_values) {
+        if full(errors) {
+            break;
+        }
         invalid_each(errors, &values.index(at), value, names::label_value(value));
     }
 }
@@ -125,6 +149,9 @@ fn pod_affinity_term(term: &Value, path: &Path<'_>, errors: &mut Errors) {
     label_selector(errors, get(term, "labelSelector"), &path.child("labelSelector"));
     label_selector(errors, get(term, "namespaceSelector"), &path.child("namespaceSelector"));
     for namespace in texts(term, "namespaces") {
+        if full(errors) {
+            break;
+        }
         invalid_each(errors, &path.child("namespace"), namespace, names::dns_label(namespace));
     }
     label_keys(term, path, errors);
@@ -143,14 +170,23 @@ fn label_keys(term: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.push(Error::forbidden(&path, "must not be specified when labelSelector is not set"));
         }
         for (at, key) in texts(term, field).enumerate() {
+            if full(errors) {
+                break;
+            }
             invalid_each(errors, &path.index(at), key, names::qualified_name(key));
         }
     }
     let selector = &term["labelSelector"];
     let mut known: BTreeSet<&str> = entries(selector, "matchLabels").map(|(key, _)| key).collect();
+    let places: BTreeMap<&str, usize> =
+        texts(term, "matchLabelKeys").enumerate().map(|(at, key)| (key, at)).collect();
+    let mismatched: BTreeSet<&str> = texts(term, "mismatchLabelKeys").collect();
     for expression in items(selector, "matchExpressions") {
+        if full(errors) {
+            break;
+        }
         let key = text(expression, "key");
-        if let Some(at) = texts(term, "matchLabelKeys").position(|other| other == key)
+        if let Some(&at) = places.get(key)
             && known.contains(key)
         {
             let detail = "exists in both matchLabelKeys and labelSelector";
@@ -159,7 +195,10 @@ fn label_keys(term: &Value, path: &Path<'_>, errors: &mut Errors) {
         known.insert(key);
     }
     for (at, key) in texts(term, "matchLabelKeys").enumerate() {
-        if texts(term, "mismatchLabelKeys").any(|other| other == key) {
+        if full(errors) {
+            break;
+        }
+        if mismatched.contains(key) {
             let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
             errors.push(Error::invalid(&path.child("matchLabelKeys").index(at), key, detail));
         }
@@ -169,6 +208,9 @@ fn label_keys(term: &Value, path: &Path<'_>, errors: &mut Errors) {
 /// `spec.tolerations`.
 pub fn tolerations(tolerations: &[Value], path: &Path<'_>, errors: &mut Errors) {
     for (at, toleration) in tolerations.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         let (key, operator) = (text(toleration, "key"), text(toleration, "operator"));
         let (value, effect) = (text(toleration, "value"), text(toleration, "effect"));
@@ -220,6 +262,9 @@ pub fn taint_effect(effect: &str, path: &Path<'_>, errors: &mut Errors) {
 pub fn gates(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for (at, gate) in items(spec, "schedulingGates").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let name = text(gate, "name");
         invalid_each(errors, &path.index(at), name, names::qualified_name(name));
         if !seen.insert(name) {
@@ -231,7 +276,13 @@ pub fn gates(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
 /// `spec.topologySpreadConstraints`.
 pub fn topology_spread(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let all = items(spec, "topologySpreadConstraints");
+    let pair = |constraint| (text(constraint, "topologyKey"), text(constraint, "whenUnsatisfiable"));
+    let last: BTreeMap<_, usize> =
+        all.iter().enumerate().map(|(at, constraint)| (pair(constraint), at)).collect();
     for (at, constraint) in all.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         positive(errors, &path.child("maxSkew"), int(constraint, "maxSkew").unwrap_or(0));
         let (topology, action) = (text(constraint, "topologyKey"), text(constraint, "whenUnsatisfiable"));
@@ -242,10 +293,7 @@ pub fn topology_spread(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         if !actions.contains(&action) {
             errors.push(Error::not_supported(&path.child("whenUnsatisfiable"), action, &actions));
         }
-        let same = |other: &Value| {
-            text(other, "topologyKey") == topology && text(other, "whenUnsatisfiable") == action
-        };
-        if all[at + 1..].iter().any(same) {
+        if last[&(topology, action)] > at {
             let path = path.child("{topologyKey, whenUnsatisfiable}");
             errors.push(Error::duplicate(&path, format!("{{{topology}, {action}}}")));
         }

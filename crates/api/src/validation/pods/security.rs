@@ -8,7 +8,7 @@ use super::{Spec, volumes};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{flag, get, int, items, text, texts};
 use crate::validation::names;
-use crate::validation::rules::{invalid_json, not_supported, one_of};
+use crate::validation::rules::{full, invalid_json, not_supported, one_of};
 
 const MAX_ID: i64 = i32::MAX as i64;
 
@@ -27,6 +27,9 @@ pub fn pod(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
     let groups = path.child("supplementalGroups");
     for (at, group) in items(context, "supplementalGroups").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         if let Some(group) = group.as_i64().filter(|group| !(0..=MAX_ID).contains(group)) {
             errors.push(Error::invalid(&groups.index(at), group, &names::range_error(0, MAX_ID)));
         }
@@ -46,6 +49,9 @@ pub fn pod(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
 fn sysctls(context: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for (at, sysctl) in items(context, "sysctls").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let name = text(sysctl, "name");
         let at = path.index(at);
         let path = at.child("name");
@@ -216,6 +222,9 @@ pub fn operating_system(whole: &Spec<'_>, name: &str, path: &Path<'_>, errors: &
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         let list_path = path.child(list);
         for (at, container) in items(spec, list).iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             let path = list_path.index(at);
             let path = path.child("securityContext");
             let context = &container["securityContext"];

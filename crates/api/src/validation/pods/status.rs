@@ -1,12 +1,14 @@
 //! Rules of a Pod's status.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, int, items, same, text};
 use crate::validation::names;
 use crate::validation::net::legacy_ip;
-use crate::validation::rules::{immutable, invalid_each};
+use crate::validation::rules::{full, immutable, invalid_each};
 
 /// Rules of a status that replaces another.
 pub fn validate(new: &Value, old: &Value, errors: &mut Errors) {
@@ -39,6 +41,9 @@ pub fn validate(new: &Value, old: &Value, errors: &mut Errors) {
 
 fn conditions(status: &Value, path: &Path<'_>, errors: &mut Errors) {
     for (at, condition) in items(status, "conditions").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let ty = text(condition, "type");
         if !["PodScheduled", "Ready", "Initialized"].contains(&ty) {
             invalid_each(errors, &path.index(at).child("Type"), ty, names::qualified_name(ty));
@@ -49,14 +54,22 @@ fn conditions(status: &Value, path: &Path<'_>, errors: &mut Errors) {
 /// A terminated container stays so, unless its restart policy starts it again.
 fn transitions(new: &Value, old: &Value, list: &str, containers: &str, path: &Path<'_>, errors: &mut Errors) {
     let spec = &old["spec"];
+    let by_name = |all| -> BTreeMap<&str, &Value> {
+        let all: &[Value] = all;
+        all.iter().map(|one| (text(one, "name"), one)).collect()
+    };
+    let (statuses, declared) = (by_name(items(&new["status"], list)), by_name(items(spec, containers)));
     for (at, before) in items(&old["status"], list).iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let Some(end) = get(&before["state"], "terminated") else { continue };
         let name = text(before, "name");
-        let now = items(&new["status"], list).iter().find(|status| text(status, "name") == name);
+        let now = statuses.get(name);
         if now.is_none_or(|now| get(&now["state"], "terminated").is_some()) {
             continue;
         }
-        let container = items(spec, containers).iter().find(|container| text(container, "name") == name);
+        let container = declared.get(name);
         let code = int(end, "exitCode").unwrap_or(0);
         if !container.is_some_and(|container| restarts(container, spec, code)) {
             let detail = "may not be transitioned to non-terminated state";
@@ -88,6 +101,9 @@ fn addresses(status: &Value, before: &Value, path: &Path<'_>, errors: &mut Error
         let path = path.child(field);
         let all: Vec<&str> = items(status, field).iter().map(|address| text(address, "ip")).collect();
         for (at, ip) in all.iter().enumerate() {
+            if full(errors) {
+                break;
+            }
             legacy_ip(errors, &path.index(at), ip);
         }
         let sixes = all.iter().filter(|ip| ip.contains(':')).count();

@@ -1,11 +1,14 @@
 //! What an update of a Pod may change: images, deadlines, added tolerations, removed
 //! gates, and metadata.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, get, int, items, same, text};
 use crate::validation::names;
+use crate::validation::rules::full;
 
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
@@ -79,19 +82,23 @@ fn tolerations(spec: &Value, before: &Value, path: &Path<'_>, errors: &mut Error
         toleration.as_object_mut().map(|fields| fields.remove("tolerationSeconds"));
         toleration
     };
-    let kept = |old: &Value| {
-        items(spec, "tolerations").iter().any(|new| without_seconds(new) == without_seconds(old))
-    };
-    if !items(before, "tolerations").iter().all(kept) {
+    let present: BTreeSet<String> =
+        items(spec, "tolerations").iter().map(|new| without_seconds(new).to_string()).collect();
+    if !items(before, "tolerations").iter().all(|old| present.contains(&without_seconds(old).to_string())) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(Error::forbidden(path, detail));
     }
 }
 
 fn gates(spec: &Value, before: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let known: BTreeSet<&str> =
+        items(before, "schedulingGates").iter().map(|old| text(old, "name")).collect();
     for (at, gate) in items(spec, "schedulingGates").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let name = text(gate, "name");
-        if !items(before, "schedulingGates").iter().any(|old| text(old, "name") == name) {
+        if !known.contains(name) {
             let detail = format!("only deletion is allowed, but found new scheduling gate '{name}'");
             errors.push(Error::forbidden(&path.index(at).child("name"), &detail));
         }

@@ -1,6 +1,6 @@
 //! Rules of volumes, mounts and devices.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -8,9 +8,9 @@ use super::env::{FILE_FIELDS, field_reference, resource_reference};
 use super::{Mode, Spec};
 use crate::field::{Error, Errors, Path};
 use crate::quantity::Quantity;
-use crate::tree::{flag, get, int, items, text, text_at};
+use crate::tree::{flag, get, int, items, text};
 use crate::validation::names;
-use crate::validation::rules::{invalid_each, not_supported, one_of};
+use crate::validation::rules::{full, invalid_each, not_supported, one_of};
 
 const FILE_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 
@@ -54,9 +54,12 @@ pub fn validate<'a>(
     mode: Mode<'_>,
     path: &Path<'_>,
     errors: &mut Errors,
-) -> Vec<(&'a str, &'a Value)> {
-    let mut valid: Vec<(&str, &Value)> = Vec::new();
+) -> BTreeMap<&'a str, &'a Value> {
+    let mut valid = BTreeMap::new();
     for (at, volume) in items(spec, "volumes").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         let mut own = Errors::new();
         source(volume, mode, &path, &mut own);
@@ -65,11 +68,11 @@ pub fn validate<'a>(
             "" => own.push(Error::required(&path.child("name"), "")),
             name => invalid_each(&mut own, &path.child("name"), name, names::dns_label(name)),
         }
-        if valid.iter().any(|(known, _)| *known == name) {
+        if valid.contains_key(name) {
             own.push(Error::duplicate(&path.child("name"), name));
         }
         if own.is_empty() {
-            valid.push((name, volume));
+            valid.insert(name, volume);
         }
         errors.extend(own);
     }
@@ -117,6 +120,9 @@ fn one_source(kind: &str, source: &Value, mode: Mode<'_>, path: &Path<'_>, error
             required(errors, if kind == "secret" { "secretName" } else { "name" });
             file_mode(source, "defaultMode", path, errors);
             for (at, item) in items(source, "items").iter().enumerate() {
+                if full(errors) {
+                    break;
+                }
                 key_to_path(item, &path.child("items").index(at), errors);
             }
         }
@@ -216,6 +222,9 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut paths = BTreeSet::new();
     let sources = path.child("sources");
     for (at, projection) in items(source, "sources").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let at = sources.index(at);
         let mut count = 0;
         for kind in [
@@ -235,6 +244,9 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut Errors) {
                         errors.push(Error::required(&own.child("name"), ""));
                     }
                     for (at, item) in items(one, "items").iter().enumerate() {
+                        if full(errors) {
+                            break;
+                        }
                         key_to_path(item, &own.child("items").index(at), errors);
                     }
                 }
@@ -245,6 +257,9 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut Errors) {
                 _ => {}
             }
             for item in items(one, "items") {
+                if full(errors) {
+                    break;
+                }
                 let target = text(item, "path");
                 if !target.is_empty() && !paths.insert(target) {
                     let shown = if kind == "downwardAPI" { target } else { text(one, "name") };
@@ -299,15 +314,20 @@ fn local_path(target: &str, path: &Path<'_>, errors: &mut Errors) {
 /// `volumeMounts` of a container.
 pub fn mounts(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &mut Errors) {
     let devices = items(container, "volumeDevices");
+    let of_devices = |field: &str| devices.iter().map(|device| text(device, field)).collect::<BTreeSet<_>>();
+    let (device_names, device_paths) = (of_devices("name"), of_devices("devicePath"));
     let mut points = BTreeSet::new();
     for (at, mount) in items(container, "volumeMounts").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let list = path;
         let path = path.index(at);
         let (name, point) = (text(mount, "name"), text(mount, "mountPath"));
         if name.is_empty() {
             errors.push(Error::required(&path.child("name"), ""));
         }
-        if !spec.volumes.iter().any(|(known, _)| *known == name) {
+        if !spec.volumes.contains_key(name) {
             errors.push(Error::not_found(&path.child("name"), name));
         }
         if point.is_empty() {
@@ -316,10 +336,10 @@ pub fn mounts(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &mut 
         if !points.insert(point) {
             errors.push(Error::invalid(&path.child("mountPath"), point, "must be unique"));
         }
-        if devices.iter().any(|device| text(device, "name") == name) {
+        if device_names.contains(name) {
             errors.push(Error::invalid(&path.child("name"), name, "must not already exist in volumeDevices"));
         }
-        if devices.iter().any(|device| text(device, "devicePath") == point) {
+        if device_paths.contains(point) {
             let detail = "must not already exist as a path in volumeDevices";
             errors.push(Error::invalid(&path.child("mountPath"), point, detail));
         }
@@ -367,12 +387,17 @@ fn propagation(container: &Value, mount: &Value, path: &Path<'_>, errors: &mut E
 /// `volumeDevices` of a container.
 pub fn devices(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mounts = items(container, "volumeMounts");
+    let of_mounts = |field: &str| mounts.iter().map(|mount| text(mount, field)).collect::<BTreeSet<_>>();
+    let (mount_names, mount_paths) = (of_mounts("name"), of_mounts("mountPath"));
     let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
     for (at, device) in items(container, "volumeDevices").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
         let path = path.index(at);
         let (name, target) = (text(device, "name"), text(device, "devicePath"));
         let (name_path, target_path) = (path.child("name"), path.child("devicePath"));
-        let volume = spec.volumes.iter().find(|(known, _)| *known == name).map(|(_, volume)| *volume);
+        let volume = spec.volumes.get(name);
         if name.is_empty() {
             errors.push(Error::required(&name_path, ""));
         }
@@ -396,10 +421,10 @@ pub fn devices(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &mut
         } else if !paths.insert(target) {
             errors.push(Error::invalid(&target_path, target, "must be unique"));
         }
-        if mounts.iter().any(|mount| text_at(mount, &["name"]) == name) {
+        if mount_names.contains(name) {
             errors.push(Error::invalid(&name_path, name, "must not already exist in volumeMounts"));
         }
-        if mounts.iter().any(|mount| text(mount, "mountPath") == target) {
+        if mount_paths.contains(target) {
             let detail = "must not already exist as a path in volumeMounts";
             errors.push(Error::invalid(&target_path, target, detail));
         }
