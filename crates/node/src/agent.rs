@@ -23,6 +23,9 @@ use crate::worker::{Mailbox, Worker};
 /// Mailboxes by uid.
 pub type Mailboxes = Arc<Mutex<HashMap<String, Arc<Mailbox>>>>;
 
+/// Told the uids of all pods with a worker, so that what belongs to none can go.
+pub type Reconcile = Box<dyn Fn(&BTreeSet<String>) + Send + Sync>;
+
 /// The agent of a node.
 pub struct Agent {
     pub(crate) shared: Arc<Shared>,
@@ -31,7 +34,7 @@ pub struct Agent {
     pub(crate) found: HashMap<String, Vec<SandboxStatus>>,
     pub(crate) pods: Pods,
     pub(crate) workers: JoinSet<String>,
-    pub(crate) reconcile: Box<dyn Fn(&BTreeSet<String>) + Send + Sync>,
+    pub(crate) reconcile: Reconcile,
 }
 
 /// The pods of this node as last seen, for the endpoint: by uid.

@@ -94,7 +94,9 @@ fn final_phase(view: &View<'_>, computed: &str) -> String {
     }
     let deleted = view.gone || view.pod.metadata.deletion_timestamp.is_some();
     if !deleted && (view.memory.ended.is_some() || view.out_of_time()) {
-        return "Failed".to_owned();
+        // Terminal only once nothing runs: a Job must not replace what still works.
+        let stopped = view.running().next().is_none();
+        return if stopped { "Failed" } else { computed }.to_owned();
     }
     // Nothing can start any more, so that Pending or Running would be wrong for good.
     if deleted && view.running().next().is_none() && view.memory.in_flight.is_empty() {
