@@ -17,11 +17,12 @@ use carrack_api::{Key, Value};
 use futures::future::join_all;
 
 use crate::allocate::Ranges;
-use crate::auth::rbac::policy;
+use crate::auth::rbac::{Rbac, Rule, policy};
 use crate::registry::Registry;
 use crate::request::User;
 use reconcile::Step;
 
+const CLUSTER_ROLES: &str = "clusterroles.rbac.authorization.k8s.io";
 /// Writes of one object tried against others who write it.
 const ATTEMPTS: usize = 5;
 
@@ -57,17 +58,58 @@ pub async fn bootstrap_roles(registry: &Registry) -> Result<(), Status> {
     ensure_all(registry, policy::objects()).await
 }
 
-/// Puts back what leads to the API whenever someone deletes or changes it, for as long
-/// as the server runs.
+/// Puts back what leads to the API whenever someone deletes or changes it, and writes
+/// into aggregated roles what they gather, for as long as the server runs.
 pub async fn keep(registry: Arc<Registry>, config: BootstrapConfig) {
     let keys: Vec<Key> = objects::in_namespaces(&config).iter().map(|(r, o)| key_of(r, o)).collect();
-    loop {
-        let revision = registry.store().revision();
-        if let Err(error) = bootstrap(&registry, &config).await {
-            tracing::warn!(%error, "cannot put back the cluster's own objects");
+    let objects = async {
+        loop {
+            let revision = registry.store().revision();
+            if let Err(error) = bootstrap(&registry, &config).await {
+                tracing::warn!(%error, "cannot put back the cluster's own objects");
+            }
+            changed(&registry, &keys, revision).await;
         }
-        changed(&registry, &keys, revision).await;
+    };
+    let roles = async {
+        let rbac = Rbac::new(registry.store().clone());
+        loop {
+            let revision = registry.store().revision();
+            if let Err(error) = write_gathered(&registry, &rbac).await {
+                tracing::warn!(%error, "cannot write what an aggregated role gathers");
+            }
+            match registry.store().watch(CLUSTER_ROLES, revision) {
+                Ok(mut watch) => _ = watch.next().await,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let ((), ()) = tokio::join!(objects, roles);
+}
+
+/// Rights go by what an aggregated role gathers at the moment of asking; what is
+/// written here is for people to read.
+async fn write_gathered(registry: &Registry, rbac: &Rbac) -> Result<(), Status> {
+    for (name, rules) in rbac.gathered() {
+        let Some(record) = registry.store().get(&Key::new(CLUSTER_ROLES, "", &name)) else { continue };
+        let rules: Value = rules.iter().map(Rule::to_value).collect();
+        let (current, deleting) = (record.decode(), record.header().deleting);
+        let same =
+            current["rules"] == rules || (current["rules"].is_null() && rules == serde_json::json!([]));
+        if same || deleting {
+            continue;
+        }
+        let call = registry.call(User::loopback(), CLUSTER_ROLES, "", &name)?;
+        let written = registry.modify(&call, |role| {
+            role["rules"] = rules.clone();
+            Ok(())
+        });
+        match written.await {
+            Err(status) if !matches!(status.reason, "NotFound" | "Conflict") => return Err(status),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Resolves when one of the keys changes after a revision. Our own writes count, and

@@ -102,3 +102,29 @@ async fn puts_back_what_is_deleted() {
     appears().await;
     keeper.abort();
 }
+
+#[tokio::test]
+async fn writes_into_roles_what_they_gather() {
+    let server = server();
+    let registry = server.registry();
+    bootstrap_roles(registry).await.unwrap();
+    // The defaults are as they will be: nothing is written.
+    let (rbac, revision) = (Rbac::new(registry.store().clone()), registry.store().revision());
+    write_gathered(registry, &rbac).await.unwrap();
+    assert_eq!(registry.store().revision(), revision);
+    let rule = serde_json::json!({"verbs": ["get"], "apiGroups": ["example.com"], "resources": ["things"]});
+    let role = serde_json::json!({
+        "metadata": {"name": "things", "labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
+        "rules": [rule],
+    });
+    let call = registry.call(User::loopback(), CLUSTER_ROLES, "", "").unwrap();
+    registry.create(&call, role).await.unwrap();
+    let keeper = tokio::spawn(keep(registry.clone(), config([192, 0, 2, 7])));
+    for name in ["view", "edit", "admin"] {
+        let key = format!("{CLUSTER_ROLES} /{name}");
+        while !get(registry, &key)["rules"].as_array().unwrap().contains(&rule) {
+            tokio::task::yield_now().await;
+        }
+    }
+    keeper.abort();
+}

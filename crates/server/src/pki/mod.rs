@@ -30,6 +30,8 @@ const CLUSTER_FILE: &str = "cluster.pem";
 /// The API's serving certificate and its key.
 const SERVING_FILE: &str = "apiserver.pem";
 
+const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// Why keys or certificates cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
@@ -238,6 +240,20 @@ impl Pki {
         Ok(issue::renew_at(&serving.certificate)
             .unwrap_or(now)
             .max(now + jiff::SignedDuration::from_hours(1)))
+    }
+
+    /// Renews for as long as the server runs; tries again every hour while it cannot.
+    pub async fn keep_fresh(&self, clock: Arc<dyn Clock>) {
+        loop {
+            let now = clock.now();
+            let due = self.renew(now).unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot renew the API's certificate");
+                now + jiff::SignedDuration::from_hours(1)
+            });
+            let wait = std::time::Duration::try_from(due.duration_since(now)).unwrap_or_default();
+            // At most a day, for the wall clock may be set while this sleeps.
+            tokio::time::sleep(wait.clamp(HOUR, 24 * HOUR)).await;
+        }
     }
 
     /// Writes the administrator's kubeconfig unless the one that is there fits.

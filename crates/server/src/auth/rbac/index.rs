@@ -156,6 +156,12 @@ impl Grants {
         }
     }
 
+    /// Names of the aggregated roles and what they gather.
+    pub(super) fn gathered(&self) -> Vec<(Box<str>, Arc<[Rule]>)> {
+        let aggregated = self.cluster_roles.iter().filter(|(_, role)| role.gathers.is_some());
+        aggregated.map(|(name, role)| (name.clone(), role.rules.clone())).collect()
+    }
+
     /// Gathers the rules of aggregated roles, which may gather each other.
     fn aggregate(&mut self) {
         let mut aggregated: Vec<Box<str>> = Vec::new();

@@ -67,6 +67,11 @@ impl Rbac {
         (rules, error)
     }
 
+    /// Names of the aggregated cluster roles and what they gather at this moment.
+    pub fn gathered(&self) -> Vec<(Box<str>, Arc<[Rule]>)> {
+        self.grants.read().gathered()
+    }
+
     /// The rules of the role that a binding in `namespace` refers to.
     fn rules_of(&self, role: &RoleRef, namespace: &str) -> Result<Arc<[Rule]>, String> {
         self.grants.read().rules_of(role, namespace).cloned()
