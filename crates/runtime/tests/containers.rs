@@ -63,6 +63,7 @@ async fn environment_user_and_directory() {
     // SIGPIPE only, and that is the program's own doing: it is written in Rust.
     assert_eq!(field("SigIgn:"), "0000000000001000");
     assert_eq!(field("SigBlk:"), "0000000000000000");
+    assert_eq!(field("THP_enabled:"), "1");
     lab.finish().await;
 }
 

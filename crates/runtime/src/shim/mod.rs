@@ -92,6 +92,8 @@ fn detach(config: &ShimConfig) -> Result<(), Failure> {
     let _ = nix::unistd::setsid();
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).step(|| "become subreaper".to_owned())?;
     let _ = fs::write("/proc/self/comm", "carrack-shim");
+    // A huge page is twenty times what we need. Programs get their default back.
+    let _ = sys::prctl(libc::PR_SET_THP_DISABLE, 1);
     // Where that is not permitted, the default is good enough.
     let _ = fs::write("/proc/self/oom_score_adj", "-998");
     for dir in &config.cgroups {

@@ -108,6 +108,8 @@ impl Child<'_> {
             // Lowering it needs CAP_SYS_RESOURCE; the agent has warned once if it is missing.
             let _ = fs::write("/proc/self/oom_score_adj", score.to_string());
         }
+        // The shim does without huge pages; that is no choice for others.
+        let _ = sys::prctl(libc::PR_SET_THP_DISABLE, 0);
         // Kernels without keyrings do without.
         let _ = sys::new_session_keyring();
         umask(Mode::from_bits_truncate(0o022));
