@@ -175,9 +175,18 @@ impl Memory {
     /// Notes that the plan's actions are under way.
     pub fn begin(&mut self, view_now: Timestamp, actions: &[super::Action]) {
         for action in actions {
-            if let super::Action::Kill { id, grace, .. } = action {
-                let deadline = view_now.checked_add(*grace).unwrap_or(Timestamp::MAX);
-                self.stopping.insert(id.clone(), deadline);
+            match action {
+                super::Action::Kill { id, grace, .. } => {
+                    self.stopping.insert(id.clone(), later(view_now, *grace));
+                }
+                super::Action::Probe { container, id, .. } => {
+                    let entry = self.entry(container);
+                    if entry.probed.as_ref() != Some(id) {
+                        entry.probes.clear();
+                        entry.probed = Some(id.clone());
+                    }
+                }
+                _ => {}
             }
             self.in_flight.insert(action.task());
         }
@@ -276,9 +285,9 @@ impl Memory {
     ) {
         let Some(spec) = probe::spec_of(pod, container, kind) else { return };
         let entry = self.entry(container);
+        // A late answer about an instance that is no more says nothing of the next one.
         if entry.probed.as_ref() != Some(id) {
-            entry.probes.clear();
-            entry.probed = Some(id.clone());
+            return;
         }
         let state = entry.probes.entry(kind).or_default();
         let success = matches!(outcome, Outcome::Probed(true));

@@ -116,6 +116,10 @@ impl Worker {
     pub async fn run(mut self, mailbox: Arc<Mailbox>) {
         self.hold();
         self.heal_network().await;
+        if !self.known.is_empty() {
+            // What happened since the runtime was listed made no event that found us.
+            self.look().await;
+        }
         self.publish_host_ports();
         loop {
             let inbox = mailbox.take();
