@@ -179,9 +179,18 @@ pub(super) async fn start(shared: &Arc<Shared>, id: &ContainerId) -> Result<()> 
                 reason: "StartError".to_owned(),
                 message: message.clone(),
             };
-            // The shim writes this too, unless it failed before there was a process.
-            write_json(&member.dir.join(bundle::EXIT), &exit)?;
-            member.state.send_replace(ContainerState::Exited(exit));
+            // The shim has recorded and told this, unless it failed before there was a process.
+            let path = member.dir.join(bundle::EXIT);
+            if !path.exists() {
+                write_json(&path, &exit)?;
+            }
+            member.state.send_if_modified(|state| {
+                let first = !matches!(state, ContainerState::Exited(_));
+                if first {
+                    *state = ContainerState::Exited(exit);
+                }
+                first
+            });
             Err(RuntimeError::Start { container: id.to_string(), message })
         }
         other => Err(pod.shim_error(format!("answers {other:?} to start"))),
