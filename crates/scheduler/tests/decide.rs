@@ -63,6 +63,11 @@ fn check(snapshot: &Snapshot, pod: &PodInfo, expect: &str) {
 #[test]
 fn refusals_are_worded_as_upstream_does() {
     check(&snapshot(vec![]), &pod("p", json!({})), "no nodes available to schedule pods");
+    check(
+        &snapshot(vec![node("a", json!({"status": {"allocatable": {"pods": "2k"}}}))]),
+        &pod("p", json!({})),
+        "a",
+    );
     let taint = json!({"spec": {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}});
     let three = || {
         let mut snapshot =

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use carrack_api::Record;
+use carrack_api::quantity::Quantity;
 use serde_json::Value;
 
 use super::pod::PodInfo;
@@ -57,8 +58,10 @@ impl NodeInfo {
             value: text(&taint["value"]),
             effect: text(&taint["effect"]),
         };
+        // The server may write 2000 as 2k.
         let pods = &status["allocatable"]["pods"];
-        let pods = pods.as_str().and_then(|text| text.parse().ok()).or(pods.as_u64());
+        let pods = pods.as_str().map_or_else(|| pods.to_string(), str::to_owned);
+        let pods = Quantity::parse(&pods).map_or(0, |quantity| quantity.value());
         let mut images = HashMap::new();
         for image in list(&status["images"]) {
             let size = image["sizeBytes"].as_i64().unwrap_or(0);
@@ -70,7 +73,7 @@ impl NodeInfo {
             taints: list(&spec["taints"]).into_iter().map(taint).collect(),
             unschedulable: spec["unschedulable"].as_bool().unwrap_or(false),
             allocatable: Resources::read(&status["allocatable"]),
-            max_pods: pods.unwrap_or(0) as usize,
+            max_pods: usize::try_from(pods).unwrap_or(0),
             images: Arc::new(images),
             ..Self::default()
         }
