@@ -82,6 +82,8 @@ impl Plane {
         bootstrap::bootstrap_roles(server.registry()).await.context("cannot make the default roles")?;
         tasks.spawn(bootstrap::keep(server.registry().clone(), bootstrap));
         tasks.spawn(allocate::repair::run(server.registry().clone()));
+        let fresh = pki.clone();
+        tasks.spawn(async move { fresh.keep_fresh(Arc::new(SystemClock)).await });
         let resources = watch::channel(listable(&server.registry().kinds())).0;
         let plane = Self { server, source, clients, pki, url, resources, stop, tasks };
         Ok(plane.with_components(options))
