@@ -85,10 +85,10 @@ impl ProbeState {
 
     /// Takes in the result of an early attempt.
     pub fn observe_early(&mut self, probe: &Probe, success: bool, now: Timestamp) {
-        if success {
-            self.observe(probe, true, now);
-        } else {
-            self.early += 1;
+        match (success, self.last) {
+            (true, _) => self.observe(probe, true, now),
+            (false, None) => self.last = Some(now),
+            (false, Some(_)) => self.early += 1,
         }
     }
 
@@ -97,7 +97,11 @@ impl ProbeState {
     /// startup or readiness probe that has failed just once is tried early, too.
     pub fn next(&self, kind: Kind, probe: &Probe, started: Timestamp) -> Due {
         let regular = self.due(probe, started);
-        let fresh = kind != Kind::Liveness && !self.passed && self.run == (false, 1);
+        if self.last.is_none() {
+            // That a program is not ready the moment it starts is no news.
+            return Due { at: regular, early: kind == Kind::Readiness };
+        }
+        let fresh = kind != Kind::Liveness && !self.passed && !self.run.0 && self.run.1 <= 1;
         let wait = FIRST_EARLY.saturating_mul((2 << self.early.min(20)) - 1);
         match self.last.filter(|_| fresh).and_then(|last| last.checked_add(wait).ok()) {
             Some(at) if at < regular => Due { at, early: true },
@@ -172,7 +176,9 @@ mod tests {
         let probe = Probe { period_seconds: Some(1), ..Probe::default() };
         let at = |ms| Timestamp::from_millisecond(ms).expect("in range");
         let mut state = ProbeState::default();
-        state.observe(&probe, false, at(0));
+        assert_eq!(state.next(Kind::Readiness, &probe, at(0)), Due { at: at(0), early: true });
+        assert_eq!(state.next(Kind::Startup, &probe, at(0)), Due { at: at(0), early: false });
+        state.observe_early(&probe, false, at(0));
         let mut moments = Vec::new();
         loop {
             let due = state.next(Kind::Readiness, &probe, at(0));
