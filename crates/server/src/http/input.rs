@@ -167,7 +167,8 @@ pub(crate) fn write_options(query: &Query, headers: &HeaderMap, kind: &str) -> R
         "" => manager_of_agent(headers),
         name => name.into(),
     };
-    Ok(Options { dry_run, field_manager, field_validation, force: query.flag("force") })
+    let force = query.flag("force");
+    Ok(Options { dry_run, field_manager, field_validation, may_create: false, force })
 }
 
 fn dry_run<'a>(values: impl Iterator<Item = &'a str>, kind: &str) -> Result<bool, Status> {

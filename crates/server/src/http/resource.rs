@@ -13,12 +13,13 @@ use serde_json::json;
 
 use super::input::{self, Encoding};
 use super::output::{self, Accept, View};
+use super::pipeline::authorize;
 use super::table::Include;
 use super::{Body, State, subresource, watch};
 use crate::registry::{
     Call, DeleteOptions, Deleted, Options, PatchType, Scope, Start, Warnings, check_fields, no_such_resource,
 };
-use crate::request::{RequestInfo, User};
+use crate::request::{Attributes, RequestInfo, User};
 
 /// What a handler works with.
 pub(crate) struct Context<'a> {
@@ -213,6 +214,11 @@ impl Context<'_> {
         let accept = Accept::read(&self.parts.headers)?;
         self.read_options("UpdateOptions")?;
         let object = self.decode()?;
+        if self.state.registry.would_create(&self.call) {
+            let create = Attributes { verb: "create".into(), ..self.info.attributes.clone() };
+            authorize(self.state, &self.call.user, &create).await?;
+            self.call.options.may_create = true;
+        }
         let written = self.state.registry.update_canonical(&self.call, object).await?;
         let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
         Ok(self.object(accept, &written.record, code))

@@ -135,7 +135,8 @@ impl Stream {
         match item {
             Item::Initial(record) => {
                 self.told = self.told.max(record.revision);
-                self.encode("ADDED", &record, record.revision).into()
+                let first = !std::mem::replace(&mut self.columns_sent, true);
+                self.encode_with("ADDED", &record, record.revision, first).into()
             }
             Item::InitialEnd(revision) if self.settings.mark_initial_end => {
                 self.told = revision;

@@ -44,6 +44,9 @@ pub struct Options {
     pub field_manager: Box<str>,
     /// `fieldValidation`.
     pub field_validation: FieldValidation,
+    /// Whether an update may create what is not there (for the kinds that allow it):
+    /// the caller has been authorized to create.
+    pub may_create: bool,
     /// Server-side apply: take over fields of other managers.
     pub force: bool,
 }
@@ -90,7 +93,7 @@ impl Call {
             namespace: namespace.into(),
             name: name.into(),
             subresource: "".into(),
-            options: Options { field_manager: "carrack".into(), ..Options::default() },
+            options: Options { field_manager: "carrack".into(), may_create: true, ..Options::default() },
             warnings: Warnings::default(),
             now,
         }

@@ -13,6 +13,7 @@ mod binding;
 mod call;
 mod create;
 mod delete;
+mod expiry;
 mod meta;
 mod pages;
 mod patch;
@@ -34,6 +35,7 @@ use jiff::Timestamp;
 
 pub use call::{Call, FieldValidation, Options, Warnings};
 pub use delete::{DeleteOptions, Deleted, Propagation};
+pub use expiry::expire_events;
 pub use patch::PatchType;
 pub use read::{Items, ListOptions, Listed, Scope, VersionMatch};
 pub(crate) use watch::too_old;

@@ -36,12 +36,19 @@ impl Registry {
         self.update_canonical(call, object).await
     }
 
+    /// Whether a PUT of the call would create its object.
+    pub(crate) fn would_create(&self, call: &Call) -> bool {
+        call.subresource.is_empty()
+            && behaviour::create_on_update(&call.kind)
+            && self.store.get(&call.key()).is_none()
+    }
+
     /// Replaces an object by a decoded and defaulted one.
     pub(crate) async fn update_canonical(&self, call: &Call, mut object: Value) -> Result<Written, Status> {
         meta::settle_namespace(call, &mut object)?;
         meta::settle_name(call, &mut object)?;
         if self.store.get(&call.key()).is_none() && call.subresource.is_empty() {
-            if !behaviour::create_on_update(&call.kind) {
+            if !behaviour::create_on_update(&call.kind) || !call.options.may_create {
                 return Err(call.not_found());
             }
             if !meta::text(&object, "uid").is_empty() || !meta::text(&object, "resourceVersion").is_empty() {
