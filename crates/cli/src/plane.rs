@@ -84,6 +84,7 @@ impl Plane {
         tasks.spawn(allocate::repair::run(server.registry().clone()));
         let fresh = pki.clone();
         tasks.spawn(async move { fresh.keep_fresh(Arc::new(SystemClock)).await });
+        tasks.spawn(carrack_server::registry::expire_events(server.registry().clone()));
         let resources = watch::channel(listable(&server.registry().kinds())).0;
         let plane = Self { server, source, clients, pki, url, resources, stop, tasks };
         Ok(plane.with_components(options))
