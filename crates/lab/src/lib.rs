@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod images;
 pub mod machine;
 pub mod paths;
+pub mod script;
 pub mod traces;
 
 pub use cluster::Cluster;

@@ -73,6 +73,11 @@ fn directory() -> Result<tempfile::TempDir> {
     Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(paths::cache()?)?)
 }
 
+/// A port that nobody listens on just now.
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
 fn start(program: &Path, arguments: &[String], log: &Path) -> Result<Child> {
     let log = File::create(log)?;
     let mut command = Command::new(program);
@@ -99,7 +104,7 @@ fn listening(address: &str, process: &mut Child, log: &Path) -> Result<()> {
 pub fn null(programs: &Programs, size: usize, pods: usize) -> Result<Running> {
     let dir = directory()?;
     let log = dir.path().join("log");
-    let address = "127.0.0.1:26443";
+    let address = &*format!("127.0.0.1:{}", free_port()?);
     let arguments =
         ["-listen", address, "-n", &pods.to_string(), "-size", &size.to_string()].map(String::from);
     let mut process = start(&programs.nullserver, &arguments, &log)?;
@@ -113,16 +118,16 @@ pub fn null(programs: &Programs, size: usize, pods: usize) -> Result<Running> {
     })
 }
 
-/// `carrack server` on SQLite, with everything on that is on by default.
+/// `carrack server` on SQLite, with everything on that is on by default and these flags.
 ///
 /// # Errors
 /// It does not start.
-pub fn carrack() -> Result<Running> {
+pub fn carrack(flags: &[&str]) -> Result<Running> {
     let dir = directory()?;
     let (data, log) = (dir.path().join("data"), dir.path().join("log"));
-    let address = "127.0.0.1:26444";
-    let arguments =
-        ["server", "--data-dir", &data.display().to_string(), "--listen", address].map(String::from);
+    let address = &*format!("127.0.0.1:{}", free_port()?);
+    let mut arguments = vec!["server".into(), "--data-dir".into(), data.display().to_string()];
+    arguments.extend(["--listen", address].iter().chain(flags).map(|word| (*word).to_owned()));
     let mut process = start(&paths::carrack()?, &arguments, &log)?;
     listening(address, &mut process, &log)?;
     let (cert, key) = client_certificate(&data.join("kubeconfig"), dir.path())?;
@@ -151,53 +156,51 @@ fn client_certificate(kubeconfig: &Path, dir: &Path) -> Result<(PathBuf, PathBuf
     Ok((take("client-certificate-data:", "client.crt")?, take("client-key-data:", "client.key")?))
 }
 
-/// Upstream's kube-apiserver over etcd, both with default tuning.
+/// Upstream's kube-apiserver over etcd, both with default tuning, and these flags.
 ///
 /// # Errors
 /// They have not been built (`make upstream`), or do not start.
-pub fn upstream() -> Result<Running> {
+pub fn upstream(flags: &[&str]) -> Result<Running> {
     let dir = directory()?;
     let path = |name: &str| dir.path().join(name).display().to_string();
-    let (client, peer) = ("http://127.0.0.1:23790", "http://127.0.0.1:23800");
+    let (client_port, peer_port, port) = (free_port()?, free_port()?, free_port()?);
+    let (client, peer) = (format!("http://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
     let flag = |name: &str, value: &str| format!("--{name}={value}");
     let etcd_log = dir.path().join("etcd.log");
     let etcd_flags = [
         flag("data-dir", &path("etcd")),
-        flag("listen-client-urls", client),
-        flag("advertise-client-urls", client),
-        flag("listen-peer-urls", peer),
-        flag("initial-advertise-peer-urls", peer),
+        flag("listen-client-urls", &client),
+        flag("advertise-client-urls", &client),
+        flag("listen-peer-urls", &peer),
+        flag("initial-advertise-peer-urls", &peer),
         flag("initial-cluster", &format!("default={peer}")),
         flag("log-level", "error"),
     ];
     let mut etcd = start(&paths::upstream("etcd")?, &etcd_flags, &etcd_log)?;
-    listening("127.0.0.1:23790", &mut etcd, &etcd_log)?;
+    listening(&format!("127.0.0.1:{client_port}"), &mut etcd, &etcd_log)?;
 
     fs::write(dir.path().join("tokens.csv"), format!("{TOKEN},admin,admin,system:masters\n"))?;
-    let keys = carrack_server::pki::Pki::open_or_create(
-        &dir.path().join("keys"),
-        carrack_server::pki::Names::default(),
-        jiff::Timestamp::now(),
-    )?;
-    fs::write(dir.path().join("sa.key"), pem(&keys.token_keys()[0]))?;
-    let address = "127.0.0.1:26445";
-    let flags = [
-        flag("etcd-servers", client),
+    let key = rcgen::KeyPair::generate()?;
+    fs::write(dir.path().join("sa.key"), key.serialize_pem())?;
+    fs::write(dir.path().join("sa.pub"), key.public_key_pem())?;
+    let address = format!("127.0.0.1:{port}");
+    let mut arguments = vec![
+        flag("etcd-servers", &client),
         flag("bind-address", "127.0.0.1"),
-        flag("secure-port", "26445"),
+        flag("secure-port", &port.to_string()),
         flag("cert-dir", &path("certs")),
         flag("token-auth-file", &path("tokens.csv")),
         flag("authorization-mode", "Node,RBAC"),
         flag("service-account-issuer", "https://kubernetes.default.svc"),
-        flag("service-account-key-file", &path("sa.key")),
+        flag("service-account-key-file", &path("sa.pub")),
         flag("service-account-signing-key-file", &path("sa.key")),
         flag("service-cluster-ip-range", "10.96.0.0/16"),
         flag("anonymous-auth", "true"),
-        flag("disable-admission-plugins", "ServiceAccount"),
     ];
+    arguments.extend(flags.iter().map(|word| (*word).to_owned()));
     let log = dir.path().join("apiserver.log");
-    let mut apiserver = start(&paths::upstream("kube-apiserver")?, &flags, &log)?;
-    listening(address, &mut apiserver, &log)?;
+    let mut apiserver = start(&paths::upstream("kube-apiserver")?, &arguments, &log)?;
+    listening(&address, &mut apiserver, &log)?;
     let server = Running {
         name: "kube-apiserver + etcd",
         url: format!("https://{address}"),
@@ -206,14 +209,11 @@ pub fn upstream() -> Result<Running> {
         _dir: dir,
     };
     // It listens long before it can serve.
-    std::thread::sleep(Duration::from_secs(10));
+    until(Duration::from_secs(60), || {
+        let mut ready = Command::new(paths::upstream("kubectl")?);
+        ready.args(["--server", &server.url, "--token", TOKEN, "--insecure-skip-tls-verify"]);
+        ready.args(["get", "--raw", "/readyz", "--kubeconfig", "/dev/null"]);
+        run(ready, Duration::from_secs(10))
+    })?;
     Ok(server)
-}
-
-fn pem(der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).map(|c| std::str::from_utf8(c).unwrap_or_default()).collect();
-    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
 }

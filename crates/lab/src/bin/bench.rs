@@ -7,6 +7,9 @@ use anyhow::{Context, Result};
 use carrack_lab::bench::report::{self, Runs};
 use carrack_lab::bench::{Load, Programs, drive, servers};
 
+/// Nobody makes service accounts there: its controllers do not run.
+const NO_ACCOUNTS: &str = "--disable-admission-plugins=ServiceAccount";
+
 fn setting(name: &str, default: usize) -> Result<usize> {
     match std::env::var(name) {
         Ok(text) => text.parse().with_context(|| format!("{name}={text:?} is not a number")),
@@ -24,7 +27,7 @@ fn main() -> Result<()> {
     };
     let only_ours = std::env::var_os("ONLY_CARRACK").is_some();
     let programs = Programs::build(&sources)?;
-    let size = servers::carrack()?.pod_size(&programs)?;
+    let size = servers::carrack(&[])?.pod_size(&programs)?;
     println!("a stored pod has {size} bytes; {load:?}");
     let mut runs = Runs::default();
     for round in 1..=load.rounds {
@@ -32,10 +35,10 @@ fn main() -> Result<()> {
             println!("round {round}: null server");
             runs.null.push(drive(&programs, &servers::null(&programs, size, load.pods)?, &load)?);
             println!("round {round}: kube-apiserver + etcd");
-            runs.peer.push(drive(&programs, &servers::upstream()?, &load)?);
+            runs.peer.push(drive(&programs, &servers::upstream(&[NO_ACCOUNTS])?, &load)?);
         }
         println!("round {round}: carrack");
-        runs.carrack.push(drive(&programs, &servers::carrack()?, &load)?);
+        runs.carrack.push(drive(&programs, &servers::carrack(&[])?, &load)?);
     }
     let out = carrack_lab::paths::target().join("bench/figures.json");
     std::fs::write(&out, serde_json::to_vec_pretty(&report::raw(&runs))?)?;

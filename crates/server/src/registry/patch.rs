@@ -73,9 +73,9 @@ pub(super) fn about(call: &Call, error: &patch::Error) -> Status {
         status.message = format!("Request entity too large: {}", status.message);
     }
     if status.code == 422 {
-        status.details = serde_json::json!({
-            "name": &*call.name, "group": &*call.kind.group, "kind": &*call.kind.plural,
-        });
+        // Upstream's sentence, and unlike upstream, why: it names no object.
+        status.message =
+            format!("the server rejected our request due to an error in our request: {}", status.message);
     }
     status
 }
