@@ -8,8 +8,10 @@
 pub mod bench;
 pub mod cluster;
 pub mod images;
+pub mod load;
 pub mod machine;
 pub mod paths;
+pub mod registry;
 pub mod script;
 pub mod traces;
 

@@ -1,4 +1,5 @@
-//! A machine of its own: process, mount, network, host-name and IPC namespaces.
+//! A machine of its own: process, mount, network, host-name and IPC namespaces, and a
+//! control group that it sees as the root of each hierarchy.
 //!
 //! Its network has a loopback and one link with an address and a default route that
 //! lead nowhere. The file system is the host's, with private mounts. Killing its first
@@ -8,6 +9,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -28,6 +30,9 @@ $B ip addr add 10.77.0.2/24 dev e0
 $B ip link set e0 up
 $B ip route add default via 10.77.0.1 dev e0
 $B hostname lab
+for H in $2; do
+  $B mount -o bind "$H/$3" "$H"
+done
 echo ready
 $B sleep 86400 &
 wait
@@ -39,6 +44,60 @@ pub struct Machine {
     /// Process id, on the host, of the machine's first process.
     pid: i32,
     dir: tempfile::TempDir,
+    /// Gone after the processes that are in them.
+    _groups: Groups,
+}
+
+/// A group of the machine's own in each hierarchy of control groups, bound over the root:
+/// two machines would otherwise remove each other's groups.
+struct Groups {
+    /// Mount points of the hierarchies.
+    hierarchies: Vec<PathBuf>,
+    name: String,
+}
+
+impl Groups {
+    fn make(name: String) -> Result<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+        let of = |line: &str| -> Option<PathBuf> {
+            let (place, kind) = line.split_once(" - ")?;
+            kind.starts_with("cgroup").then(|| place.split(' ').nth(4).map(PathBuf::from))?
+        };
+        let groups = Self { hierarchies: mounts.lines().filter_map(of).collect(), name };
+        for hierarchy in &groups.hierarchies {
+            // Only v2 has this file; a group has the controllers that its parent hands down.
+            let handed = hierarchy.join("cgroup.subtree_control");
+            if handed.exists() {
+                for controller in ["+cpu", "+memory", "+pids"] {
+                    let _ = std::fs::write(&handed, controller);
+                }
+            }
+            let dir = hierarchy.join(&groups.name);
+            std::fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        Ok(groups)
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        for hierarchy in &self.hierarchies {
+            let dir = hierarchy.join(&self.name);
+            // Its last processes may still be on their way out.
+            let _ = until(Duration::from_secs(2), || Ok(remove_groups(&dir)?));
+        }
+    }
+}
+
+/// Removes a group and those below it; files in it go by themselves.
+fn remove_groups(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_groups(&entry.path())?;
+        }
+    }
+    std::fs::remove_dir(dir)
 }
 
 impl Machine {
@@ -50,11 +109,16 @@ impl Machine {
         ensure!(nix::unistd::geteuid().is_root(), "the lab makes namespaces and needs root");
         let busybox = images::busybox()?;
         let dir = tempfile::Builder::new().prefix("lab-").tempdir_in(crate::paths::cache()?)?;
+        let name = dir.path().file_name().context("a directory has a name")?.to_string_lossy().into_owned();
+        let groups = Groups::make(name)?;
+        let hierarchies: Vec<_> = groups.hierarchies.iter().map(|path| path.to_string_lossy()).collect();
         let mut init = Command::new("unshare")
             .args(["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"])
             .arg(&busybox)
             .args(["sh", "-c", INIT, "init"])
             .arg(&busybox)
+            .arg(hierarchies.join(" "))
+            .arg(&groups.name)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -64,7 +128,7 @@ impl Machine {
         BufReader::new(stdout).read_line(&mut line)?;
         ensure!(line == "ready\n", "the machine did not come up");
         let pid = child_of(init.id())?;
-        Ok(Self { init, pid, dir })
+        Ok(Self { init, pid, dir, _groups: groups })
     }
 
     /// A directory of the machine's own, removed with it.
@@ -90,6 +154,17 @@ impl Machine {
         let mut command = self.command(images::busybox()?);
         command.arg(applet);
         Ok(command)
+    }
+
+    /// Runs `work` on a thread of its own whose sockets are the machine's. Threads that
+    /// it starts are in the machine's network too.
+    pub fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        let path = self.namespace("net");
+        std::thread::spawn(move || {
+            let namespace = std::fs::File::open(&path).expect("the machine runs");
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("the lab runs as root");
+            work()
+        })
     }
 
     /// Process id, on the host, of the machine's first process.

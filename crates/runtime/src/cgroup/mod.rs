@@ -56,10 +56,17 @@ impl Cgroups {
                 groups.shim_dirs.push(base.join(root).join("shims"));
             }
         }
-        for dir in &groups.shim_dirs {
+        groups.create_shims()?;
+        Ok(groups)
+    }
+
+    /// Makes the groups of shims; whoever tidies up groups that are empty may have removed
+    /// them since.
+    fn create_shims(&self) -> Result<()> {
+        for dir in &self.shim_dirs {
             fs::create_dir_all(dir).map_err(RuntimeError::io("create", dir))?;
         }
-        Ok(groups)
+        Ok(())
     }
 
     /// Distinct base directories of the hierarchies that limits go to, each with its
@@ -128,8 +135,9 @@ impl Cgroups {
         bases
     }
 
-    /// Makes a pod's groups.
+    /// Makes a pod's groups, and those that its shim will enter.
     pub fn create_pod(&self, pod_uid: &str, resources: &Resources) -> Result<()> {
+        self.create_shims()?;
         let name = format!("{}/pod{pod_uid}", self.root);
         for (base, _) in self.limit_bases() {
             let dir = base.join(&name);
