@@ -45,7 +45,6 @@ impl Default for Options {
 
 /// A running control plane.
 pub struct Plane {
-    server: Server,
     source: Arc<dyn Source>,
     clients: Clients,
     pki: Arc<Pki>,
@@ -72,7 +71,7 @@ impl Plane {
         let mut tasks = JoinSet::new();
         listen(&server, &pki, config, &stopping, &mut tasks).await?;
 
-        let source = InProcess::new(&server);
+        let source = InProcess::over(&server);
         let clients = source::clients(&server);
         let bootstrap = bootstrap_config(&pki, config)?;
         bootstrap::bootstrap(server.registry(), &bootstrap)
@@ -86,7 +85,7 @@ impl Plane {
         tasks.spawn(async move { fresh.keep_fresh(Arc::new(SystemClock)).await });
         tasks.spawn(carrack_server::registry::expire_events(server.registry().clone()));
         let resources = watch::channel(listable(&server.registry().kinds())).0;
-        let plane = Self { server, source, clients, pki, url, resources, stop, tasks };
+        let plane = Self { source, clients, pki, url, resources, stop, tasks };
         Ok(plane.with_components(options))
     }
 
@@ -130,11 +129,6 @@ impl Plane {
     /// A client of this process under an identity.
     pub fn client(&self, identity: &Identity) -> Client {
         (self.clients)(identity)
-    }
-
-    /// Makes clients of this process.
-    pub fn clients(&self) -> &Clients {
-        &self.clients
     }
 
     /// The cluster's keys.

@@ -28,7 +28,7 @@ pub struct InProcess {
 
 impl InProcess {
     /// A source over a server's registry.
-    pub fn new(server: &Server) -> Arc<dyn Source> {
+    pub fn over(server: &Server) -> Arc<dyn Source> {
         Arc::new(Self { registry: server.registry().clone() })
     }
 }

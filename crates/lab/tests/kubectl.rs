@@ -2,6 +2,8 @@
 //! kube-apiserver gave to the same script. `RECORD_UPSTREAM=1` records them anew (after
 //! `make target/upstream/kube-apiserver target/upstream/etcd`).
 
+#![allow(clippy::unwrap_used, reason = "all of it is a test")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -161,6 +161,9 @@ fn check_format(
     }
 }
 
+/// A row of `records`: id, key, revision, where the two segments of the body start, header, body.
+type Columns = (i64, String, i64, u32, u32, Vec<u8>, Vec<u8>);
+
 fn load(
     db: &Connection,
     path: &Path,
@@ -173,9 +176,8 @@ fn load(
     let mut rows = statement.query([]).map_err(&failed)?;
     let mut records = Vec::new();
     while let Some(row) = rows.next().map_err(&failed)? {
-        let read = || -> rusqlite::Result<(i64, String, i64, u32, u32, Vec<u8>, Vec<u8>)> {
-            let get = |at| row.get(at);
-            Ok((get(0)?, row.get(1)?, get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+        let read = || -> rusqlite::Result<Columns> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
         };
         let (id, key, revision, managed_at, rest_at, header, body) = read().map_err(&failed)?;
         let header: Header = postcard::from_bytes(&header).map_err(|e| damaged(format!("{key}: {e}")))?;

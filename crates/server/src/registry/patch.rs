@@ -37,8 +37,8 @@ impl Registry {
         old: &Value,
     ) -> Result<Value, Status> {
         let version = &call.kind.versions[call.version];
-        let patched = apply(&version.schema, version.root, ty, body, old.clone())
-            .map_err(|error| about(call, &error))?;
+        let patched =
+            apply(&version.schema, version.root, ty, body, old.clone()).map_err(|error| about(&error))?;
         let decoded = decode::value(&version.schema, version.root, patched.value)
             .map_err(|error| Status::other(422, "Invalid", error.to_string()))?;
         let mut findings = patched.strict;
@@ -67,7 +67,7 @@ pub(crate) fn apply(
 }
 
 /// A patch that does not apply, as a failure about the object.
-pub(super) fn about(call: &Call, error: &patch::Error) -> Status {
+pub(super) fn about(error: &patch::Error) -> Status {
     let mut status = error.to_status();
     if status.code == 413 {
         status.message = format!("Request entity too large: {}", status.message);

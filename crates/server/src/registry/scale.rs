@@ -59,7 +59,7 @@ impl Registry {
     ) -> Result<Value, Status> {
         let schema = carrack_api::facts::schema();
         self.change_scale(call, &mut |scale| {
-            let patched = apply(&schema, root, ty, body, scale).map_err(|error| about(call, &error))?;
+            let patched = apply(&schema, root, ty, body, scale).map_err(|error| about(&error))?;
             super::check_fields(call, patched.strict)?;
             let decoded = decode::value(&schema, root, patched.value);
             let decoded = decoded.map_err(|error| error.to_status("Scale", "v1"))?;
