@@ -2,6 +2,8 @@
 //! rollout and under a load of writes: what was acknowledged stays, revisions never go
 //! back, no container notices. `SEED=n` repeats a run, `LONG=1` kills ten times.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -2,6 +2,8 @@
 //! and no second try, scaling, updating and undoing fail no request, and neither does an
 //! image that cannot be had. `LONG=1` keeps the load on for a minute a step.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use carrack_api::status::Status;
-use carrack_runtime::{ContainerState, ExecRequest, ExecSession};
+use carrack_runtime::{ContainerId, ContainerState, ExecRequest, ExecSession, Runtime};
 use futures::{SinkExt as _, StreamExt as _};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty};
@@ -36,33 +36,42 @@ pub(super) enum What {
     Attach,
 }
 
-/// Starts the command and upgrades the connection, or says why not.
+/// Upgrades the connection and starts the command, or says why not.
+///
+/// What is wrong with the pod is said before the handshake is looked at: a client that is
+/// refused tries an older protocol next and reports that answer.
 pub(super) async fn answer(
     endpoint: &Endpoint,
     (namespace, pod, container): (&str, &str, &str),
     mut request: Request<Incoming>,
     what: What,
 ) -> Response<Body> {
+    let query = Query::of(request.uri());
+    let id = match running(endpoint, (namespace, pod, container)).await {
+        Ok(id) => id,
+        Err(status) => return refuse(&status),
+    };
+    if what == What::Exec && query.all("command").next().is_none() {
+        return refuse(&Status::bad_request("you must specify at least one command for the container"));
+    }
     let handshake = match channels::handshake(request.headers()) {
         Ok(handshake) => handshake,
         Err(message) => return refuse(&Status::bad_request(message)),
     };
-    let session = match begin(endpoint, (namespace, pod, container), &Query::of(request.uri()), what).await {
-        Ok(session) => session,
-        Err(status) => return refuse(&status),
-    };
     let upgrade = hyper::upgrade::on(&mut request);
+    let runtime = endpoint.shared.runtime.clone();
     tokio::spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => {
-                let config = WebSocketConfig::default()
-                    .max_message_size(Some(MAX_MESSAGE))
-                    .max_frame_size(Some(MAX_MESSAGE));
-                let io = TokioIo::new(upgraded);
-                let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-                carry(socket, session, what).await;
-            }
-            Err(error) => tracing::debug!(%error, "connection was not upgraded"),
+        let upgraded = match upgrade.await {
+            Ok(upgraded) => upgraded,
+            Err(error) => return tracing::debug!(%error, "connection was not upgraded"),
+        };
+        let config =
+            WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+        let io = TokioIo::new(upgraded);
+        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        match begin(&*runtime, &id, &query, what).await {
+            Ok(session) => carry(socket, session, what).await,
+            Err(message) => fail(socket, message).await,
         }
     });
     let mut response = Response::new(Empty::<Bytes>::new().map_err(|never| match never {}).boxed());
@@ -77,41 +86,66 @@ pub(super) async fn answer(
     response
 }
 
-async fn begin(
+/// The container that is meant, if it runs.
+async fn running(
     endpoint: &Endpoint,
     (namespace, pod, container): (&str, &str, &str),
-    query: &Query,
-    what: What,
-) -> Result<ExecSession, Status> {
+) -> Result<ContainerId, Status> {
     let instance = endpoint.instance(namespace, pod, container).await?;
     if !matches!(instance.state, ContainerState::Running { .. }) {
-        let message = format!("unable to upgrade connection: container not found (\"{container}\")");
+        let message = format!("container not found (\"{container}\")");
         return Err(Status::other(404, "NotFound", message));
     }
-    let runtime = &endpoint.shared.runtime;
-    let session = match what {
+    Ok(instance.id)
+}
+
+async fn begin(
+    runtime: &dyn Runtime,
+    id: &ContainerId,
+    query: &Query,
+    what: What,
+) -> Result<ExecSession, String> {
+    match what {
         What::Attach => {
-            let mut session = runtime.attach(&instance.id).await.map_err(Status::internal)?;
+            let attached = runtime.attach(id).await;
+            let mut session = attached.map_err(|error| format!("error attaching to container: {error}"))?;
             if !query.flag(&["input", "stdin"]) {
                 session.stdin = None;
             }
-            session
+            Ok(session)
         }
         What::Exec => {
-            let command: Vec<String> = query.all("command").map(ToOwned::to_owned).collect();
-            if command.is_empty() {
-                return Err(Status::bad_request("you must specify at least one command for the container"));
-            }
             let request = ExecRequest {
-                command,
+                command: query.all("command").map(ToOwned::to_owned).collect(),
                 tty: query.flag(&["tty"]),
                 stdin: query.flag(&["input", "stdin"]),
                 size: None,
             };
-            runtime.exec(&instance.id, request).await.map_err(Status::internal)?
+            let begun = runtime.exec(id, request).await;
+            begun.map_err(|error| format!("error executing command in container: {error}"))
         }
+    }
+}
+
+/// Says why nothing was started, where clients look for the outcome.
+async fn fail<S>(mut socket: WebSocketStream<S>, message: String)
+where
+    S: AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let status = channels::exit_status(&Err(message)).to_string();
+    let told = async {
+        socket.send(Message::Binary(channels::frame(ERROR, status.as_bytes()))).await?;
+        socket.send(Message::Close(Some(normal()))).await?;
+        // Until the client has read it: a connection closed over unread bytes is reset.
+        while let Some(Ok(_)) = socket.next().await {}
+        Ok::<_, tokio_tungstenite::tungstenite::Error>(())
     };
-    Ok(session)
+    let _ = tokio::time::timeout(DRAIN, told).await;
+}
+
+/// Clients take any other end for a broken connection.
+fn normal() -> CloseFrame {
+    CloseFrame { code: CloseCode::Normal, reason: "".into() }
 }
 
 /// Carries bytes both ways until the command ends or the client goes.
@@ -172,13 +206,16 @@ where
             };
             let status = channels::exit_status(&result).to_string();
             let _ = sender.send(Message::Binary(channels::frame(ERROR, status.as_bytes()))).await;
-            // Clients take any other end for a broken connection.
-            let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-            let _ = sender.send(Message::Close(Some(close))).await;
+            let _ = sender.send(Message::Close(Some(normal()))).await;
         }
     }
     drop(sender);
-    let _ = tokio::time::timeout(DRAIN, writer).await;
+    let finish = async {
+        let _ = writer.await;
+        // As in `fail`: input that nobody wants any more must not cost the client the outcome.
+        while let Some(Ok(_)) = messages.next().await {}
+    };
+    let _ = tokio::time::timeout(DRAIN, finish).await;
 }
 
 /// Sends a stream's bytes on its channel, beginning with an empty message that tells
