@@ -37,7 +37,7 @@ unit: ## Tests of every crate, and the house rules
 
 lab: ## Whole clusters in network namespaces, driven by upstream's kubectl
 	cargo build --package carrack
-	$(MAKE) target/upstream/kubectl
+	$(MAKE) target/upstream/kubectl target/upstream/etcd
 	cargo test --package carrack-lab
 
 bench: build ## Compare with kube-apiserver + etcd and the null server on this machine
