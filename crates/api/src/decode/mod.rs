@@ -95,7 +95,8 @@ pub fn json(schema: &Schema, root: TypeId, body: &[u8]) -> Result<Decoded, Error
     let unreadable = || Error::unreadable_json(&syntax::describe(text.as_bytes()), body);
     match run(schema, root, &mut deserializer) {
         Ok(Ok(decoded)) => deserializer.end().map(|()| decoded).map_err(|_| unreadable()),
-        Ok(Err(error)) => Err(error),
+        // Upstream reads apiVersion and kind first: what it cannot find them in is worse.
+        Ok(Err(error)) => Err(type_meta(body).err().unwrap_or(error)),
         Err(_) => Err(unreadable()),
     }
 }
@@ -106,6 +107,9 @@ pub fn yaml(schema: &Schema, root: TypeId, body: &[u8]) -> Result<Decoded, Error
         Ok(document) => document,
         Err(error) => return Err(Error::unreadable(error.to_string(), body)),
     };
+    if let Some(reason) = wrong_types(&document.value) {
+        return Err(Error::unreadable_json(&reason, body));
+    }
     let mut decoded = value(schema, root, document.value)?;
     if !document.duplicates.is_empty() {
         let list = document.duplicates.join("\n  ");
@@ -151,6 +155,10 @@ pub fn type_meta(body: &[u8]) -> Result<(String, String), Error> {
     }
     let text = String::from_utf8_lossy(body);
     match serde_json::from_str::<Types<'_>>(&text) {
+        // serde would read the fields of a struct from a list, too.
+        Ok(_) if text.trim_start().starts_with('[') => {
+            Err(Error::unreadable_json(&unreadable_types(&text), body))
+        }
         Ok(types) => {
             let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned).unwrap_or_default();
             Ok((owned(types.api_version), owned(types.kind)))
@@ -184,19 +192,28 @@ fn run<'de, D: Deserializer<'de>>(
 
 /// Why apiVersion and kind cannot be read from a text.
 fn unreadable_types(text: &str) -> String {
+    match serde_json::from_str::<Value>(text) {
+        Ok(value) => wrong_types(&value).unwrap_or_else(|| "invalid JSON".to_owned()),
+        Err(_) => syntax::describe(text.as_bytes()),
+    }
+}
+
+/// Why apiVersion and kind cannot be read from a tree, if so.
+fn wrong_types(value: &Value) -> Option<String> {
     const TYPES: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
-    let Ok(value) = serde_json::from_str::<Value>(text) else {
-        return syntax::describe(text.as_bytes());
+    let object = match value {
+        Value::Object(object) => object,
+        Value::Null => return None,
+        _ => {
+            let what = path::describe(value);
+            return Some(format!("json: cannot unmarshal {what} into Go value of type {TYPES}"));
+        }
     };
-    let Some(object) = value.as_object() else {
-        return format!("json: cannot unmarshal {} into Go value of type {TYPES}", path::describe(&value));
-    };
-    let wrong = ["apiVersion", "kind"].into_iter().find_map(|name| {
+    ["apiVersion", "kind"].into_iter().find_map(|name| {
         let value = object.get(name).filter(|value| !value.is_string() && !value.is_null())?;
         let what = path::describe(value);
         Some(format!("json: cannot unmarshal {what} into Go struct field .{name} of type string"))
-    });
-    wrong.unwrap_or_else(|| "invalid JSON".to_owned())
+    })
 }
 
 fn summary(body: &[u8]) -> String {

@@ -64,7 +64,11 @@ fn words_wrong_types_as_upstream_does() {
         r#"{"metadata":{"labels":{"a":1}}}"#,
         "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
     );
-    refuses(POD, "[]", "json: cannot unmarshal array into Go value of type v1.Pod");
+    refuses(
+        POD,
+        "[]",
+        r#"couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#,
+    );
     refuses(
         POD,
         r#"{"spec":{"containers":[{"resources":{"limits":{"cpu":"x"}}}]}}"#,

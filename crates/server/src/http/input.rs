@@ -136,10 +136,11 @@ fn check_types(has_version: &str, has_kind: &str, api_version: &str, kind: &str)
         )));
     }
     if !has_kind.is_empty() && has_kind != kind {
-        let version = api_version.rsplit('/').next().unwrap_or_default();
+        let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
+        let hub = group.split('.').next().unwrap_or_default();
         return Err(Status::bad_request(format!(
             "{has_kind} in version {version:?} cannot be handled as a {kind}: \
-             converting ({version}.{has_kind}) to ({version}.{kind}): unknown conversion"
+             converting ({version}.{has_kind}) to ({hub}.{kind}): unknown conversion"
         )));
     }
     Ok(())
@@ -157,7 +158,7 @@ pub(crate) fn write_options(query: &Query, headers: &HeaderMap, kind: &str) -> R
         "Strict" => FieldValidation::Strict,
         other => {
             let path = carrack_api::field::Path::ROOT;
-            let supported = ["Ignore", "Strict", "Warn"];
+            let supported = ["", "Ignore", "Strict", "Warn"];
             let path = path.child("fieldValidation");
             let error = carrack_api::field::Error::not_supported(&path, other, &supported);
             return Err(Status::invalid("meta.k8s.io", kind, "", &[error]));

@@ -37,6 +37,11 @@ impl Registry {
             meta::settle_name(call, &mut object)?;
         }
         self.mutate(call, Operation::Create, None, &mut object).await?;
+        let revision = meta::text(&object, "resourceVersion").parse::<u64>().unwrap_or(0);
+        if revision != 0 && !call.options.dry_run {
+            // Without a reason, as upstream's storage says it.
+            return Err(Status::other(500, "", "resourceVersion should not be set on objects to be created"));
+        }
         self.prepare_new(call, &mut object);
         let finish = match self.strategy(&call.kind) {
             Some(strategy) => strategy.begin_create(call, self, &mut object).await?,

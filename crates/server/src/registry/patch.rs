@@ -2,11 +2,11 @@
 //! decoded like any body, and written by the loop of `update`.
 
 use carrack_api::status::Status;
-use carrack_api::{Value, decode, patch};
+use carrack_api::{Value, patch};
 
 use super::call::Call;
 use super::write::check_fields;
-use super::{Registry, Written};
+use super::{FieldValidation, Registry, Written};
 
 /// The kinds of patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,16 +39,18 @@ impl Registry {
         let version = &call.kind.versions[call.version];
         let patched =
             apply(&version.schema, version.root, ty, body, old.clone()).map_err(|error| about(&error))?;
-        let decoded = decode::value(&version.schema, version.root, patched.value)
-            .map_err(|error| Status::other(422, "Invalid", error.to_string()))?;
-        let mut findings = patched.strict;
-        findings.extend(decoded.strict.into_iter().filter(|f| !findings.contains(f)).collect::<Vec<_>>());
-        check_fields(call, findings)?;
+        let decoded = patched.decode(&version.schema, version.root, strict(call))?;
+        check_fields(call, decoded.strict)?;
         let mut object = self.defaulted(call, decoded.value);
         super::meta::settle_namespace(call, &mut object)?;
         super::meta::settle_name(call, &mut object)?;
         Ok(object)
     }
+}
+
+/// Whether unknown and duplicate fields are refused.
+pub(super) fn strict(call: &Call) -> bool {
+    call.options.field_validation == FieldValidation::Strict
 }
 
 /// Applies a patch to a tree of the type `root`.

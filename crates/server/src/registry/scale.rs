@@ -2,11 +2,11 @@
 
 use carrack_api::schema::TypeId;
 use carrack_api::status::Status;
-use carrack_api::{Value, decode, field};
+use carrack_api::{Value, field};
 use serde_json::json;
 
 use super::call::Call;
-use super::patch::{PatchType, about, apply};
+use super::patch::{PatchType, about, apply, strict};
 use super::{Registry, Written, meta};
 
 /// Makes a new Scale of the current one.
@@ -60,9 +60,7 @@ impl Registry {
         let schema = carrack_api::facts::schema();
         self.change_scale(call, &mut |scale| {
             let patched = apply(&schema, root, ty, body, scale).map_err(|error| about(&error))?;
-            super::check_fields(call, patched.strict)?;
-            let decoded = decode::value(&schema, root, patched.value);
-            let decoded = decoded.map_err(|error| error.to_status("Scale", "v1"))?;
+            let decoded = patched.decode(&schema, root, strict(call))?;
             super::check_fields(call, decoded.strict)?;
             Ok(decoded.value)
         })

@@ -180,7 +180,11 @@ pub(crate) fn check_fields(call: &Call, findings: Vec<String>) -> Result<(), Sta
     match call.options.field_validation {
         FieldValidation::Ignore => Ok(()),
         FieldValidation::Warn => {
-            findings.into_iter().take(FIELD_WARNINGS).for_each(|finding| call.warnings.add(finding));
+            findings.into_iter().take(FIELD_WARNINGS).for_each(|finding| {
+                // What a YAML reader found comes as one finding of several lines.
+                let lines = finding.trim_start_matches("yaml: unmarshal errors:\n").lines();
+                lines.for_each(|line| call.warnings.add(line.trim().to_owned()));
+            });
             Ok(())
         }
         FieldValidation::Strict => {
