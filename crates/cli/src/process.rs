@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Worker threads at most: the work is short and the machines are small.
-const WORKERS: usize = 8;
+/// Worker threads. More than a small machine has cores: while caches of a large cluster
+/// fill, the kernel still lets someone answer. No more than a few: the work is short.
+const WORKERS: std::ops::RangeInclusive<usize> = 4..=8;
 
 /// The runtime that everything runs on.
 ///
@@ -13,7 +14,7 @@ const WORKERS: usize = 8;
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.clamp(2, WORKERS))
+        .worker_threads(cores.clamp(*WORKERS.start(), *WORKERS.end()))
         .thread_name("carrack")
         .enable_all()
         .build()

@@ -8,6 +8,7 @@
 //! again. The lock is exclusive: two servers on one database cannot happen.
 
 use std::collections::HashMap;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,6 +72,14 @@ pub enum OpenError {
         /// What was found.
         what: String,
     },
+    /// The file cannot be made.
+    #[error("cannot create {path}: {source}")]
+    Io {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// SQLite's own error.
     #[error("cannot open {path}: {source}")]
     Sqlite {
@@ -102,6 +111,7 @@ pub(crate) fn open(path: &Path) -> Result<(Sqlite, Vec<Record>, Revision), OpenE
         }
         _ => OpenError::Sqlite { path: path.into(), source },
     };
+    private(path).map_err(|source| OpenError::Io { path: path.into(), source })?;
     let db = Connection::open(path).map_err(failed)?;
     prepare(&db).map_err(failed)?;
     check_format(&db, path, failed)?;
@@ -119,6 +129,12 @@ pub(crate) fn open(path: &Path) -> Result<(Sqlite, Vec<Record>, Revision), OpenE
     let mut engine = Sqlite { db, ids, reserved, full: true };
     engine.reserve(revision).map_err(failed)?;
     Ok((engine, records.into_iter().map(|(_, record)| record).collect(), revision))
+}
+
+/// Makes the file, if it is not there, for its owner only; SQLite gives the files that
+/// it puts beside it the same mode.
+fn private(path: &Path) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
 }
 
 fn prepare(db: &Connection) -> rusqlite::Result<()> {

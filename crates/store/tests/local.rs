@@ -1,5 +1,6 @@
 //! The contract over the local backends, and what only SQLite promises.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use carrack_api::Key;
@@ -33,6 +34,10 @@ async fn sqlite_remembers_across_a_restart() {
     let b = put(&store, "b", Expect::Absent, 1).await.unwrap().revision;
     let last = delete(&store, "b", b).await.unwrap().revision;
     assert!(matches!(Local::sqlite(&path, Limits::default()), Err(OpenError::InUse(_))));
+    for file in ["carrack.db", "carrack.db-wal"] {
+        let mode = std::fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file} is its owner's only");
+    }
     drop(store);
 
     let store = Local::sqlite(&path, Limits::default()).unwrap();
