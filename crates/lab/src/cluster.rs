@@ -38,11 +38,7 @@ impl Cluster {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn up(&mut self, flags: &[&str]) -> Result<()> {
-        let log = std::fs::File::options().create(true).append(true).open(self.log())?;
-        let mut command = self.carrack("up")?;
-        command.args(["--node-name", "lab"]).args(flags);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.up = Some(command.spawn().context("cannot start carrack")?);
+        self.begin(flags)?;
         until(PATIENCE, || {
             if let Some(status) = self.up.as_mut().map(Child::try_wait).transpose()?.flatten() {
                 bail!("carrack up ended with {status}:\n{}", self.said());
@@ -53,6 +49,19 @@ impl Cluster {
         })
         .map(drop)
         .with_context(|| self.said())
+    }
+
+    /// Runs `carrack up` and does not wait for it.
+    ///
+    /// # Errors
+    /// The binary has not been built.
+    pub fn begin(&mut self, flags: &[&str]) -> Result<()> {
+        let log = std::fs::File::options().create(true).append(true).open(self.log())?;
+        let mut command = self.carrack("up")?;
+        command.args(["--node-name", "lab"]).args(flags);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.up = Some(command.spawn().context("cannot start carrack")?);
+        Ok(())
     }
 
     /// Kills the control plane and the agent, and nothing else, without warning.

@@ -230,8 +230,16 @@ fn survives_kills_at_random_moments() {
         cluster.kill().unwrap();
         let (_, left) = carracks(&cluster);
         assert!(left.is_empty(), "still there: {left:#?}");
-        cluster.up(&[]).unwrap();
         println!("kill {kill} after {moment:?}, at revision {told}");
+        if kill % 2 == 0 {
+            // Once more, while it takes up what it finds.
+            let moment = Duration::from_millis(next(&mut seed) % 400);
+            cluster.begin(&[]).unwrap();
+            std::thread::sleep(moment);
+            until(PATIENCE, || cluster.kill()).unwrap();
+            println!("kill {kill} again {moment:?} after its start");
+        }
+        cluster.up(&[]).unwrap();
     }
     cluster.k(&["rollout", "status", "deployment/rolling", "--timeout=60s"]).unwrap();
     stop.store(true, Ordering::SeqCst);

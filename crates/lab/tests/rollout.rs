@@ -33,7 +33,7 @@ spec:
     - |
       while :; do
         (wget -qO- http://SERVICE/ | grep -q 'Served by Carrack' && echo answered || echo "failed $(date)") &
-        sleep 0.02
+        sleep 0.016
       done
 "#;
 
