@@ -33,8 +33,13 @@ $B hostname lab
 for H in $2; do
   $B mount -o bind "$H/$3" "$H"
 done
-echo ready
 $B sleep 86400 &
+# Ready is when nothing changes any more by itself.
+for I in 1 2 3 4 5 6 7 8 9; do
+  [ "$($B tr '\0' ' ' < /proc/$!/cmdline)" = "$B sleep 86400 " ] && break
+  $B sleep 0.01
+done
+echo ready
 wait
 "#;
 
