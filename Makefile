@@ -30,7 +30,7 @@ test: lint unit lab ## Everything that must hold before a change lands
 lint: ## Formatting, clippy and docs, with warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --quiet
 
 unit: ## Tests of every crate, and the house rules
 	cargo test --workspace --exclude carrack-lab

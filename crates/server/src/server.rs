@@ -2,7 +2,7 @@
 //!
 //! Built once by `cli` (or a test) and cheap to clone. It is a [`tower::Service`]
 //! that the TLS listener serves to the outside and that components of the same
-//! process call directly, with their [`User`] among the request's extensions.
+//! process call directly, with their [`User`](crate::User) among the request's extensions.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

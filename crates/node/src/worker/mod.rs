@@ -1,5 +1,5 @@
 //! One worker a pod: sees, decides, acts, reports. The shell around
-//! [`decide`](crate::decide) and [`status`](crate::status).
+//! [`decide`] and [`status`].
 //!
 //! What always holds: one status write at a time, and the newest status wins; every
 //! action runs beside the loop, so that a deletion is seen during a pull or a hook;

@@ -2,7 +2,7 @@
 //!
 //! A write runs: decode (at the edge) → prepare → defaults → admission → validation →
 //! allocation → managed fields → record → compare-and-set on the store. Reads splice
-//! records and decode nothing. Kinds differ only by their [`Kind`] row, the facts
+//! records and decode nothing. Kinds differ only by their [`Kind`](carrack_api::Kind) row, the facts
 //! behind its schema, and a [`Strategy`] where they must. Built-in and custom kinds
 //! pass through the very same code; the table of kinds may be swapped at run time.
 //!
