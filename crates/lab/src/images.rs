@@ -14,6 +14,8 @@ use carrack_runtime::image::build::BuildFile;
 use crate::machine::run;
 use crate::paths;
 
+/// One archive at a time: tests ask for the same ones at once.
+static MAKE: Mutex<()> = Mutex::new(());
 /// One fetch at a time: apt has a lock of its own, which fails instead of waiting.
 static FETCH: Mutex<()> = Mutex::new(());
 
@@ -202,6 +204,7 @@ fn archive(
     content: impl FnOnce() -> Result<(Vec<BuildFile>, ImageConfig)>,
 ) -> Result<PathBuf> {
     let path = paths::cache()?.join(file);
+    let _one = MAKE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if path.exists() {
         return Ok(path);
     }
