@@ -18,6 +18,7 @@ pub mod managed;
 pub mod patch;
 pub mod proto;
 pub mod quantity;
+pub mod quota;
 pub mod record;
 pub mod schema;
 pub mod selector;
