@@ -29,6 +29,11 @@ impl Key {
         (text.matches('/').count() == 2).then(|| Self(text.into()))
     }
 
+    /// A place among keys, such as the prefix that all of a namespace share.
+    pub fn at(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The whole key.
     pub fn as_str(&self) -> &str {
         &self.0

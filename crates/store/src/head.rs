@@ -10,6 +10,7 @@ use carrack_api::{Key, Record, Revision};
 use tokio::sync::watch;
 
 use crate::history::{Change, Event, History};
+use crate::labels::Index;
 use crate::snapshot::{Map, Snapshot};
 use crate::watch::{Expired, Watch};
 use crate::{CommitError, Expect, Limits, Write};
@@ -29,13 +30,19 @@ struct Head {
 
 struct Resource {
     map: Map,
+    labels: Index,
     history: History,
     wake: watch::Sender<Revision>,
 }
 
 impl Resource {
     fn new(since: Revision) -> Self {
-        Self { map: Map::new_sync(), history: History::new(since), wake: watch::channel(since).0 }
+        Self {
+            map: Map::new_sync(),
+            labels: Index::new(),
+            history: History::new(since),
+            wake: watch::channel(since).0,
+        }
     }
 }
 
@@ -60,6 +67,7 @@ impl Shared {
                 resources.insert(name.into(), Resource::new(revision));
             }
             let resource = resources.get_mut(name).expect("inserted above");
+            resource.labels.update(&record.key, None, Some(record.header()));
             resource.map.insert_mut(record.key.clone(), Arc::new(record));
         }
         Arc::new(Self { head: RwLock::new(Head { revision, start: revision, resources }), limits })
@@ -79,8 +87,10 @@ impl Shared {
 
     pub(crate) fn snapshot(&self, resource: &str) -> Snapshot {
         let head = self.head();
-        let map = head.resources.get(resource).map_or_else(Map::new_sync, |r| r.map.clone());
-        Snapshot::new(head.revision, map)
+        match head.resources.get(resource) {
+            Some(resource) => Snapshot::new(head.revision, resource.map.clone(), resource.labels.clone()),
+            None => Snapshot::new(head.revision, Map::new_sync(), Index::new()),
+        }
     }
 
     pub(crate) fn watch(self: &Arc<Self>, resource: &str, from: Revision) -> Result<Watch, Expired> {
@@ -159,6 +169,8 @@ impl Resource {
     fn publish(&mut self, write: &Accepted, limits: &Limits) {
         let key = &write.record.key;
         let previous = self.map.get(key).map(|record| record.content.header.clone());
+        let left = (write.change != Change::Deleted).then(|| write.record.header());
+        self.labels.update(key, previous.as_deref(), left);
         match write.change {
             Change::Deleted => {
                 self.map.remove_mut(key);

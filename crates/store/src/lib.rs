@@ -15,6 +15,7 @@ pub mod contract;
 mod engine;
 mod head;
 mod history;
+mod labels;
 mod local;
 mod mirror;
 mod snapshot;

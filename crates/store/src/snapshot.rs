@@ -3,8 +3,11 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use carrack_api::selector::Labels;
 use carrack_api::{Key, Record, Revision};
 use rpds::RedBlackTreeMapSync;
+
+use crate::labels::Index;
 
 pub(crate) type Map = RedBlackTreeMapSync<Key, Arc<Record>>;
 
@@ -14,11 +17,12 @@ pub struct Snapshot {
     /// The store's revision when it was taken.
     pub revision: Revision,
     map: Map,
+    labels: Index,
 }
 
 impl Snapshot {
-    pub(crate) fn new(revision: Revision, map: Map) -> Self {
-        Self { revision, map }
+    pub(crate) fn new(revision: Revision, map: Map, labels: Index) -> Self {
+        Self { revision, map, labels }
     }
 
     /// How many objects there are, in all namespaces.
@@ -48,13 +52,29 @@ impl Snapshot {
         prefix: &'a str,
         after: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Arc<Record>> {
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
         self.map
-            .range::<str, _>((start, Bound::Unbounded))
+            .range::<str, _>((start(prefix, after), Bound::Unbounded))
             .take_while(move |(key, _)| key.as_str().starts_with(prefix))
             .map(|(_, record)| record)
+    }
+    /// As [`range`](Self::range), leaving out records that `labels` cannot select. What
+    /// comes is yet to be checked against the selector.
+    pub fn candidates<'a>(
+        &'a self,
+        labels: Option<&Labels>,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> Box<dyn Iterator<Item = &'a Arc<Record>> + 'a> {
+        match labels.and_then(|labels| self.labels.candidates(labels, prefix, start(prefix, after))) {
+            Some(keys) => Box::new(keys.filter_map(|key| self.map.get(key))),
+            None => Box::new(self.range(prefix, after)),
+        }
+    }
+}
+
+fn start<'a>(prefix: &'a str, after: Option<&'a str>) -> Bound<&'a str> {
+    match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
     }
 }

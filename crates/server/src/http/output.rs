@@ -329,8 +329,7 @@ fn stream_list(view: View, form: Form, listed: Listed, head: Vec<u8>) -> Body {
             frames(move || {
                 let mut out = start(&mut head)?;
                 let mut full = None;
-                for record in snapshot.range(&prefix, last.as_deref()).filter(|record| scope.matches(record))
-                {
+                for record in scope.records(&snapshot, &prefix, last.as_deref()) {
                     if !piece(&mut out, record) {
                         full = Some(record.key.to_string());
                         break;

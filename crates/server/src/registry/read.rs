@@ -87,6 +87,17 @@ impl Scope {
         }
     }
 
+    /// The records of a snapshot that are in scope and come after `after`, in key order;
+    /// `prefix` is this scope's.
+    pub fn records<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Arc<Record>> {
+        snapshot.candidates(self.labels.as_ref(), prefix, after).filter(|record| self.matches(record))
+    }
+
     /// Whether selectors choose among the objects.
     pub fn selects(&self) -> bool {
         self.labels.is_some() || self.fields.is_some()
@@ -112,11 +123,9 @@ impl Listed {
     pub fn all(&self) -> Vec<Arc<Record>> {
         match &self.items {
             Items::Page(records) => records.clone(),
-            Items::All(snapshot, scope) => snapshot
-                .range(&scope.prefix(), None)
-                .filter(|record| scope.matches(record))
-                .cloned()
-                .collect(),
+            Items::All(snapshot, scope) => {
+                scope.records(snapshot, &scope.prefix(), None).cloned().collect()
+            }
         }
     }
 }
@@ -223,7 +232,7 @@ impl Registry {
     fn page(&self, snapshot: Snapshot, scope: Scope, limit: usize, token: Option<Token>) -> Listed {
         let prefix = scope.prefix();
         let after = token.as_ref().map(|token| token.after.as_str());
-        let mut found = snapshot.range(&prefix, after).filter(|record| scope.matches(record));
+        let mut found = scope.records(&snapshot, &prefix, after);
         let limit = if limit == 0 { usize::MAX } else { limit };
         let items: Vec<_> = found.by_ref().take(limit).cloned().collect();
         let more = found.next().is_some();
@@ -250,7 +259,7 @@ impl Registry {
 fn one(snapshot: &Snapshot, scope: &Scope, name: &str) -> Listed {
     let prefix = scope.prefix();
     let items: Vec<_> = if scope.namespace.is_empty() && scope.kind.as_ref().is_some_and(|k| k.namespaced) {
-        snapshot.range(&prefix, None).filter(|record| scope.matches(record)).cloned().collect()
+        scope.records(snapshot, &prefix, None).cloned().collect()
     } else {
         let kind = scope.kind.as_ref().map_or("", |kind| &*kind.resource);
         let key = carrack_api::Key::new(kind, &scope.namespace, name);

@@ -142,9 +142,8 @@ impl Watcher {
     fn next_initial(&mut self) -> Option<VecDeque<Item>> {
         let Initial { snapshot, last } = self.initial.as_mut()?;
         let scope = &self.scope;
-        let found: VecDeque<Item> = snapshot
-            .range(&self.prefix, last.as_deref())
-            .filter(|record| scope.matches(record))
+        let found: VecDeque<Item> = scope
+            .records(snapshot, &self.prefix, last.as_deref())
             .take(INITIAL_BATCH)
             .map(|record| Item::Initial(record.clone()))
             .collect();
