@@ -15,6 +15,7 @@ use carrack_server::auth::{self, Anonymous, Authorizers, CertificateAuthenticato
 use carrack_server::bootstrap::{self, BootstrapConfig};
 use carrack_server::http::listen::serve;
 use carrack_server::pki::{Names, Pki};
+use carrack_server::quota::{self, Ledger};
 use carrack_server::{Server, SystemClock, admission};
 use carrack_store::{Limits, Local, Store};
 use jiff::Timestamp;
@@ -66,7 +67,8 @@ impl Plane {
             StoreKind::Memory => Arc::new(Local::memory(Limits::default())),
             StoreKind::Sqlite => Arc::new(Local::sqlite(&dirs.database(), Limits::default())?),
         };
-        let server = build(&store, &pki, config)?;
+        let quotas = Ledger::new(store.clone());
+        let server = build(&store, &pki, &quotas, config)?;
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         listen(&server, &pki, config, &stopping, &mut tasks).await?;
@@ -84,6 +86,9 @@ impl Plane {
         let fresh = pki.clone();
         tasks.spawn(async move { fresh.keep_fresh(Arc::new(SystemClock)).await });
         tasks.spawn(carrack_server::registry::expire_events(server.registry().clone()));
+        if !options.disable.contains(&Part::Controllers) {
+            tasks.spawn(quota::keep(server.registry().clone(), quotas));
+        }
         let resources = watch::channel(listable(&server.registry().kinds())).0;
         let plane = Self { source, clients, pki, url, resources, stop, tasks };
         Ok(plane.with_components(options))
@@ -155,7 +160,7 @@ fn names(config: &Config, url: &str) -> Names {
     }
 }
 
-fn build(store: &Arc<dyn Store>, pki: &Pki, config: &Config) -> Result<Server> {
+fn build(store: &Arc<dyn Store>, pki: &Pki, quotas: &Arc<Ledger>, config: &Config) -> Result<Server> {
     let clock = Arc::new(SystemClock);
     let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
     let tokens = TokenConfig { audiences: vec![issuer.clone()], issuer };
@@ -169,7 +174,7 @@ fn build(store: &Arc<dyn Store>, pki: &Pki, config: &Config) -> Result<Server> {
         .impersonator(Arc::new(Impersonation::new(authorizers.clone())))
         .authorizer(authorizers.clone())
         .node_dialer(Dialer::new(pki)?);
-    for plugin in admission::plugins(store, &authorizers) {
+    for plugin in admission::plugins(store, &authorizers, quotas) {
         builder = builder.admission(plugin);
     }
     builder = builder.strategy("services", Arc::new(Services::new(store.clone(), ranges(config)?)));

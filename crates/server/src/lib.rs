@@ -12,6 +12,7 @@ pub mod bootstrap;
 pub mod clock;
 pub mod http;
 pub mod pki;
+pub mod quota;
 pub mod registry;
 pub mod request;
 pub mod seams;

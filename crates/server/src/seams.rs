@@ -124,6 +124,19 @@ pub trait Admission: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), Status>> {
         Box::pin(std::future::ready(Ok(())))
     }
+
+    /// Takes what the write uses up (quota). Runs last, when nothing else refuses any
+    /// more, for creations and updates; on dry runs it must take nothing.
+    ///
+    /// # Errors
+    /// Refuses the request.
+    fn reserve<'a>(
+        &'a self,
+        _request: &'a AdmissionRequest<'a>,
+        _object: &'a Value,
+    ) -> BoxFuture<'a, Result<Finish, Status>> {
+        Box::pin(std::future::ready(Ok(Finish::NOTHING)))
+    }
 }
 
 /// What a hook has begun and must end: told `true` once the write is committed,

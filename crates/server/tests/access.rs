@@ -14,6 +14,7 @@ use carrack_server::auth::token::{TokenConfig, Tokens};
 use carrack_server::auth::{Anonymous, Authorizers, CertificateAuthenticator, reviews};
 use carrack_server::bootstrap::{BootstrapConfig, bootstrap, bootstrap_roles};
 use carrack_server::pki::{Names, Pki};
+use carrack_server::quota::Ledger;
 use carrack_server::{PeerCertificates, Server, SystemClock, User, admission};
 use carrack_store::{Limits, Local, Store};
 use common::Client;
@@ -56,7 +57,7 @@ async fn cluster() -> Cluster {
     for (resource, action) in reviews::actions(&authorizers, &tokens) {
         builder = builder.action(resource, action);
     }
-    for plugin in admission::plugins(&store, &authorizers) {
+    for plugin in admission::plugins(&store, &authorizers, &Ledger::new(store.clone())) {
         builder = builder.admission(plugin);
     }
     let cluster = Cluster { server: builder.build(), pki, _dir: dir };

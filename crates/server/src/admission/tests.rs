@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::Server;
 use crate::auth::testing::store as memory;
+use crate::quota::Ledger;
 use crate::registry::Registry;
 use crate::request::User;
 
@@ -18,7 +19,7 @@ async fn cluster() -> Cluster {
     let store = memory();
     let authorizers = Arc::new(Authorizers::new(store.clone()));
     let mut builder = Server::builder(store.clone(), carrack_api::kinds::builtin());
-    for plugin in plugins(&store, &authorizers) {
+    for plugin in plugins(&store, &authorizers, &Ledger::new(store.clone())) {
         builder = builder.admission(plugin);
     }
     let cluster = Cluster { server: builder.build(), store };

@@ -60,7 +60,10 @@ impl Registry {
     ) -> Result<Written, Status> {
         self.validate(call, &object, None)?;
         self.admit(call, Operation::Create, None, Some(&object)).await?;
-        self.store_new(call, object, generate).await
+        let reserved = self.reserve(call, Operation::Create, None, &object).await?;
+        let result = self.store_new(call, object, generate).await;
+        reserved.end(result.is_ok() && !call.options.dry_run).await;
+        result
     }
 
     fn prepare_new(&self, call: &Call, object: &mut Value) {

@@ -14,7 +14,7 @@ mod call;
 mod create;
 mod delete;
 mod expiry;
-mod meta;
+pub(crate) mod meta;
 mod pages;
 mod patch;
 mod read;

@@ -119,7 +119,10 @@ impl Registry {
     ) -> Result<Step, Status> {
         self.validate(call, &new, Some(old))?;
         self.admit(call, Operation::Update, Some(old), Some(&new)).await?;
-        self.store_change(call, current, old, new).await
+        let reserved = self.reserve(call, Operation::Update, Some(old), &new).await?;
+        let result = self.store_change(call, current, old, new).await;
+        reserved.end(matches!(result, Ok(Step::Done(_))) && !call.options.dry_run).await;
+        result
     }
 
     /// Keeps the subresources apart, carries over what is the server's, counts.

@@ -10,10 +10,22 @@ use carrack_store::{CommitError, Committed, Expect, Write};
 use super::call::{Call, FieldValidation};
 use super::{Registry, behaviour, meta};
 use crate::clock::rfc3339;
-use crate::seams::{AdmissionRequest, Operation, Strategy};
+use crate::seams::{AdmissionRequest, Finish, Operation, Strategy};
 
 /// Warnings about a body's fields that are sent at most.
 const FIELD_WARNINGS: usize = 100;
+
+/// What admission has taken for a write.
+pub(crate) struct Reserved(Vec<Finish>);
+
+impl Reserved {
+    /// Ends it: the write was committed, or was not.
+    pub(crate) async fn end(self, committed: bool) {
+        for finish in self.0 {
+            finish.end(committed).await;
+        }
+    }
+}
 
 impl Registry {
     /// Brings a tree (of the call's version) into canonical form, with defaults, as a
@@ -77,6 +89,28 @@ impl Registry {
             plugin.validate(&request, object).await?;
         }
         Ok(())
+    }
+
+    /// Has admission take what the write uses up.
+    pub(crate) async fn reserve(
+        &self,
+        call: &Call,
+        operation: Operation,
+        old: Option<&Value>,
+        object: &Value,
+    ) -> Result<Reserved, Status> {
+        let request = AdmissionRequest { operation, call, old, registry: self };
+        let mut reserved = Reserved(Vec::new());
+        for plugin in self.admission.iter().filter(|plugin| plugin.handles(&request)) {
+            match plugin.reserve(&request, object).await {
+                Ok(finish) => reserved.0.push(finish),
+                Err(status) => {
+                    reserved.end(false).await;
+                    return Err(status);
+                }
+            }
+        }
+        Ok(reserved)
     }
 
     /// The rules of the kind.

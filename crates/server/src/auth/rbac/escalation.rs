@@ -121,7 +121,7 @@ impl Admission for Escalation {
 
 /// Whether an update only lets the garbage collector get on: nothing but owners and
 /// finalizers differ.
-fn only_for_collection(object: &Value, old: &Value) -> bool {
+pub(crate) fn only_for_collection(object: &Value, old: &Value) -> bool {
     let strip = |object: &Value| {
         let mut object = object.clone();
         if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {

@@ -15,6 +15,7 @@ use carrack_store::Store;
 use futures::future::BoxFuture;
 
 pub use escalation::Escalation;
+pub(crate) use escalation::only_for_collection;
 pub use rules::Rule;
 
 use super::follow::Follow;
