@@ -104,10 +104,8 @@ impl Amounts {
 
     /// Names of which there is more here than in `limits`, where those name them.
     pub fn beyond(&self, limits: &Self) -> Vec<&str> {
-        let more = |(name, amount): &(&Box<str>, &Quantity)| {
-            limits.0.get(*name).is_some_and(|limit| *amount > limit)
-        };
-        self.0.iter().filter(more).map(|(name, _)| &**name).collect()
+        let more = |(name, amount): &(&str, Quantity)| limits.get(name).is_some_and(|limit| *amount > limit);
+        self.iter().filter(more).map(|(name, _)| name).collect()
     }
 
     /// Names with less than nothing.

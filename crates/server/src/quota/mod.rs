@@ -40,7 +40,7 @@ pub struct Ledger {
     store: Arc<dyn Store>,
     /// Held while a namespace's quotas are read and written.
     locks: Vec<tokio::sync::Mutex<()>>,
-    under_way: Mutex<BTreeMap<Box<str>, BTreeMap<u64, Vec<Charge>>>>,
+    under_way: Mutex<BTreeMap<Box<str>, Charges>>,
     next: AtomicU64,
     /// Counts made so far: tells a reservation whether one has seen it.
     counts: AtomicU64,
@@ -55,6 +55,9 @@ struct Charge {
     quota: Box<str>,
     amounts: Amounts,
 }
+
+/// What writes under way take, by their numbers.
+type Charges = BTreeMap<u64, Vec<Charge>>;
 
 /// A write under way. Dropped when it has ended, or its request was given up.
 struct UnderWay {

@@ -35,8 +35,8 @@ pub async fn keep(registry: Arc<Registry>, ledger: Arc<Ledger>) {
     loop {
         let (counted, revision) = (counted(&ledger), ledger.store.revision());
         all_namespaces(&ledger).iter().for_each(|namespace| ledger.mark(namespace));
-        let watch = |resource: &Box<str>| ledger.store.watch(resource, revision);
-        let Ok(mut watches) = counted.iter().map(watch).collect::<Result<Vec<_>, _>>() else { continue };
+        let watches = counted.iter().map(|resource| ledger.store.watch(resource, revision));
+        let Ok(mut watches) = watches.collect::<Result<Vec<_>, _>>() else { continue };
         let mut events: FuturesUnordered<_> = watches.drain(..).map(next).collect();
         loop {
             let timer = due.values().min().map(|at| until(&registry, *at));
@@ -48,7 +48,7 @@ pub async fn keep(registry: Arc<Registry>, ledger: Arc<Ledger>) {
                     });
                     events.push(next(watch));
                     if batch.iter().any(|event| event.record.key.resource() == QUOTAS)
-                        && super::recount::counted(&ledger) != counted
+                        && self::counted(&ledger) != counted
                     {
                         break;
                     }

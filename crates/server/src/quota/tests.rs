@@ -102,7 +102,7 @@ async fn dry_runs_take_nothing_and_are_held_to_it() {
     let mut call = registry.call(User::loopback(), "configmaps", "a", "").unwrap();
     call.options.dry_run = true;
     let refused = registry.create(&call, map("m")).await.unwrap_err();
-    assert_eq!((refused.code, &*refused.reason), (403, "Forbidden"));
+    assert_eq!((refused.code, refused.reason), (403, "Forbidden"));
     assert_eq!(cluster.used(), json!({"configmaps": "0"}));
 }
 

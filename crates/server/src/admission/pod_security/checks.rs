@@ -63,7 +63,7 @@ const BASELINE: [Row; 18] = [
     row("windowsHostProcess", 0, NEVER, host_process),
 ];
 
-const RESTRICTED: [Row; 11] = [
+const RESTRICTED: [Row; 12] = [
     row("allowPrivilegeEscalation", 8, 25, escalation),
     row("allowPrivilegeEscalation", 25, NEVER, |pod| unless_windows(pod, escalation)),
     Row { instead_of: "capabilities_baseline", ..row("capabilities_restricted", 22, 25, capabilities) },
@@ -75,7 +75,8 @@ const RESTRICTED: [Row; 11] = [
     Row { instead_of: "hostPathVolumes", ..row("restrictedVolumes", 0, NEVER, volumes) },
     row("runAsNonRoot", 0, 35, non_root),
     row("runAsNonRoot", 35, NEVER, |pod| unless_mapped(pod, non_root)),
-    row("runAsUser", 23, NEVER, |pod| run_as_user(pod)),
+    row("runAsUser", 23, 35, run_as_user),
+    row("runAsUser", 35, NEVER, |pod| unless_mapped(pod, run_as_user)),
     Row { instead_of: "seccompProfile_baseline", ..row("seccompProfile_restricted", 19, 25, seccomp) },
     Row {
         instead_of: "seccompProfile_baseline",
@@ -100,11 +101,7 @@ pub(super) fn findings(standard: Standard, pod: Pod<'_>) -> Vec<Finding> {
     let replaced = |row: &&Row| restricted.iter().any(|other| other.instead_of == row.id);
     let baseline = BASELINE.iter().filter(applies).filter(|row| !replaced(row));
     let mut findings: Vec<Finding> = baseline.filter_map(|row| (row.check)(pod)).collect();
-    findings.extend(restricted.iter().filter_map(|row| {
-        // From 1.35 on, users of a namespace of their own are nobody outside.
-        let eased = row.id == "runAsUser" && minor >= 35 && mapped(pod);
-        if eased { None } else { (row.check)(pod) }
-    }));
+    findings.extend(restricted.iter().filter_map(|row| (row.check)(pod)));
     findings
 }
 
@@ -176,7 +173,7 @@ fn texts(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Users of the pod are mapped to others outside.
+/// Users of the pod are mapped to others outside: its root is nobody there.
 fn mapped(pod: Pod<'_>) -> bool {
     pod.spec["hostUsers"] == false
 }
