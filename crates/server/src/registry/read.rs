@@ -123,9 +123,7 @@ impl Listed {
     pub fn all(&self) -> Vec<Arc<Record>> {
         match &self.items {
             Items::Page(records) => records.clone(),
-            Items::All(snapshot, scope) => {
-                scope.records(snapshot, &scope.prefix(), None).cloned().collect()
-            }
+            Items::All(snapshot, scope) => scope.records(snapshot, &scope.prefix(), None).cloned().collect(),
         }
     }
 }
