@@ -10,7 +10,7 @@ export CARGO_TERM_COLOR ?= auto
 
 -include upstream.mk
 
-.PHONY: help build up down test lint unit lab deny bench clean
+.PHONY: help build up down test lint unit lab deny bench differential clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -43,6 +43,11 @@ lab: ## Whole clusters in network namespaces, driven by upstream's kubectl
 bench: build ## Compare with kube-apiserver + etcd and the null server on this machine
 	$(MAKE) target/upstream/kube-apiserver target/upstream/etcd
 	CARRACK_BIN=$(RELEASE) cargo run --release --package carrack-lab --bin bench
+
+differential: ## Send the same requests to upstream's kube-apiserver and to Carrack; SEED, CASES, KINDS choose them
+	cargo build --package carrack
+	$(MAKE) $(UPSTREAM_BIN)/kube-apiserver $(UPSTREAM_BIN)/etcd $(UPSTREAM_BIN)/kubectl
+	CARRACK_BIN=$(DEBUG) cargo run --package carrack-lab --bin differential
 
 deny: ## Licences, advisories and duplicate dependencies (installs cargo-deny when absent)
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

@@ -7,6 +7,8 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod differential;
+pub mod https;
 pub mod images;
 pub mod load;
 pub mod machine;

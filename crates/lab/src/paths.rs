@@ -40,11 +40,16 @@ pub fn carrack() -> Result<PathBuf> {
         .context("the carrack binary is not built; `cargo build -p carrack` first, or set CARRACK_BIN")
 }
 
-/// A program of `tests/upstream`, such as `kubectl`.
+/// A program of `tests/upstream`, such as `kubectl`: in `CARRACK_UPSTREAM_BIN`, which
+/// several clones may share, or among what was built here.
 ///
 /// # Errors
 /// It has not been built.
 pub fn upstream(program: &str) -> Result<PathBuf> {
+    let shared = std::env::var_os("CARRACK_UPSTREAM_BIN").map(|dir| PathBuf::from(dir).join(program));
+    if let Some(path) = shared.filter(|path| path.exists()) {
+        return Ok(path);
+    }
     let path = target().join("upstream").join(program);
     if !path.exists() {
         bail!("{} is not built; `make target/upstream/{program}` does", path.display());

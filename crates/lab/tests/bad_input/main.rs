@@ -8,13 +8,12 @@
 #![allow(clippy::unwrap_used, reason = "all of it is a test")]
 
 mod cases;
-mod client;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use carrack_lab::bench::servers::{self, Running};
-use client::{Answer, Client};
+use carrack_lab::https::{Answer, Client, Request};
 use serde_json::Value;
 
 /// Requests whose answers differ, each with the reason. Everything else is the same.
@@ -58,7 +57,7 @@ fn memory(server: &Running, figure: &str) -> i64 {
 /// always the same. Of an object only that it came.
 fn shown(answer: &Answer) -> String {
     let mut text = format!("{}\n", answer.code);
-    for warning in &answer.warnings {
+    for warning in answer.warnings() {
         let _ = writeln!(text, "Warning: {warning}");
     }
     match serde_json::from_slice::<Value>(&answer.body) {
@@ -104,13 +103,20 @@ fn normal(text: &str) -> String {
 
 /// One section for each request.
 fn said_by(server: &Running) -> Vec<(String, String)> {
-    let client = Client::new(server);
+    let client = Client::new(server).unwrap();
     let (mut slowest, mut largest) = ((0.0, String::new()), (0, String::new()));
     let start = memory(server, "VmRSS");
     let mut sections = Vec::new();
     for case in cases::all() {
         let before = memory(server, "VmRSS");
-        let answer = client.send(case.method, &case.path, case.content_type, &case.body);
+        let headers = [("Accept", "application/json"), ("Content-Type", case.content_type)];
+        let request = Request {
+            method: case.method.into(),
+            path: case.path.clone(),
+            headers: headers.map(|(name, value)| (name.into(), value.into())).into(),
+            body: case.body.clone(),
+        };
+        let answer = client.send(&request).unwrap();
         let grown = memory(server, "VmHWM") - before;
         let time = answer.time.as_secs_f64() * 1000.0;
         eprintln!("{time:8.1} ms {grown:8} KiB  {} {}", answer.code, case.name);

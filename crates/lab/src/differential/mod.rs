@@ -1,0 +1,107 @@
+//! `make differential`: the same requests to upstream's kube-apiserver over etcd and to
+//! `carrack server`, and what differs between the answers.
+//!
+//! Everything that differs and is not wanted ([`wanted`]) is reported, gathered by
+//! mechanism. Cases follow from the tables and a seed ([`generate`]); both servers run on
+//! the loopback with nothing else around them, and get each case once, in one order.
+
+pub mod case;
+pub mod compare;
+pub mod generate;
+pub mod mutate;
+pub mod normalise;
+pub mod objects;
+pub mod random;
+pub mod report;
+pub mod send;
+pub mod wanted;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use carrack_api::facts;
+
+use crate::bench::servers::Running;
+use crate::https::Client;
+use case::Case;
+use generate::Plan;
+use normalise::{Clock, normal};
+use objects::Objects;
+use report::Report;
+
+/// How long a run may take.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+/// Every case of a plan, documents and manifests first.
+///
+/// # Errors
+/// Upstream's modules cannot be found.
+pub fn cases(plan: &Plan) -> Result<Vec<Case>> {
+    let objects = Objects::load()?;
+    let mut cases = Vec::new();
+    if plan.only.is_empty() || plan.only.iter().any(|name| name == "documents") {
+        cases.extend(generate::documents::cases());
+    }
+    if plan.only.is_empty() || plan.only.iter().any(|name| name == "manifests") {
+        cases.extend(generate::manifests::cases()?);
+    }
+    cases.extend(generate::batches(plan, &objects).into_iter().flat_map(|batch| batch.cases));
+    Ok(cases)
+}
+
+/// Sends the cases to both servers and compares what they say. Each difference is a line
+/// in `lines`.
+///
+/// # Errors
+/// A server stops answering, or it takes too long.
+pub fn run(ours: &Running, theirs: &Running, cases: &[Case], lines: &Path) -> Result<Report> {
+    let schema = facts::schema();
+    let clock = Clock::now();
+    let start = Instant::now();
+    let (our_client, their_client) = (Client::new(ours)?, Client::new(theirs)?);
+    let mut out = std::io::BufWriter::new(std::fs::File::create(lines)?);
+    let mut report = Report::default();
+    std::thread::scope(|scope| {
+        let (our_end, from_ours) = sync_channel(256);
+        let (their_end, from_theirs) = sync_channel(256);
+        let ours = scope.spawn(move || send::send(&our_client, cases, &our_end));
+        let theirs = scope.spawn(move || send::send(&their_client, cases, &their_end));
+        while let (Ok((at, our_said)), Ok((_, their_said))) = (from_ours.recv(), from_theirs.recv()) {
+            let case = &cases[at];
+            let steps = case.steps.iter().zip(our_said.iter().zip(&their_said));
+            let mut found = Vec::new();
+            for (step, answers) in steps {
+                let (Some(ours), Some(theirs)) = answers else { continue };
+                if !step.compared {
+                    continue;
+                }
+                found = compare::compare(&normal(ours, &schema, &clock), &normal(theirs, &schema, &clock));
+                // What follows a difference follows from it.
+                if !found.is_empty() {
+                    break;
+                }
+            }
+            for difference in found.iter().filter(|difference| !wanted::is(&case.row, difference)) {
+                writeln!(out, "{}", Report::line(case, difference))?;
+            }
+            report.add(case, &found);
+            if at % 1000 == 999 {
+                eprintln!("{} cases, {} differ, {:.0?}", at + 1, report.different, start.elapsed());
+            }
+            if start.elapsed() > LIMIT {
+                bail!("gave up after {LIMIT:?} and {at} cases");
+            }
+        }
+        drop((from_ours, from_theirs));
+        ours.join().expect("sending does not panic")?;
+        theirs.join().expect("sending does not panic")
+    })?;
+    out.flush()?;
+    if report.cases < cases.len() {
+        bail!("only {} of {} cases were answered", report.cases, cases.len());
+    }
+    Ok(report)
+}

@@ -1,0 +1,292 @@
+//! Answers without what two servers cannot agree on: uids, revisions, the time of day,
+//! generated names, addresses and ports that a server picked, continue tokens.
+//!
+//! Whatever a request gave stays as it is.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use carrack_api::{proto, schema::Schema, time, yaml};
+use serde_json::{Value, json};
+
+use crate::https::Answer;
+
+/// What became of a body.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// One tree.
+    Tree(Value),
+    /// Not a format that is known.
+    Text(String),
+}
+
+/// An answer made comparable.
+#[derive(Debug, Clone)]
+pub struct Normal {
+    /// Status code.
+    pub code: u16,
+    /// Headers that clients act on.
+    pub headers: Value,
+    /// The body.
+    pub body: Body,
+    /// managedFields, kept apart.
+    pub managed: Vec<Value>,
+    /// How the body is laid out: lines and the last one's end.
+    pub layout: String,
+}
+
+/// Headers that are compared.
+const HEADERS: &[&str] = &[
+    "content-type",
+    "warning",
+    "cache-control",
+    "retry-after",
+    "www-authenticate",
+    "location",
+    "x-content-type-options",
+    "allow",
+    "vary",
+];
+
+/// Times later than this are of this run.
+pub struct Clock(i64);
+
+impl Clock {
+    /// A clock of a run that starts now.
+    pub fn now() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(now.as_secs() as i64 - 3600)
+    }
+
+    fn is_recent(&self, text: &str) -> bool {
+        text.len() >= 20 && time::to_unix(text).is_some_and(|(seconds, _)| seconds > self.0)
+    }
+}
+
+/// Makes an answer comparable.
+pub fn normal(answer: &Answer, schema: &Schema, clock: &Clock) -> Normal {
+    let content_type = answer.header("content-type").join(", ");
+    let mut body = read(&content_type, &answer.body, schema);
+    let mut managed = Vec::new();
+    match &mut body {
+        Body::Tree(tree) => {
+            take_managed(tree, &mut managed);
+            tidy(tree, "", clock);
+            ages(tree);
+        }
+        Body::Text(text) => *text = said(text, clock),
+    }
+    managed.iter_mut().for_each(|tree| tidy(tree, "", clock));
+    let headers = HEADERS
+        .iter()
+        .map(|name| {
+            ((*name).to_owned(), answer.header(name).iter().map(|value| said(value, clock)).collect())
+        })
+        .filter(|(_, values): &(String, Value)| *values != json!([]))
+        .collect();
+    Normal { code: answer.code, headers, body, managed, layout: layout(&content_type, &answer.body) }
+}
+
+/// `one line` or `indented`, and what the body ends with.
+fn layout(content_type: &str, body: &[u8]) -> String {
+    if !content_type.starts_with("application/json") || body.is_empty() {
+        return String::new();
+    }
+    let lines = body.iter().filter(|byte| **byte == b'\n').count();
+    let shape = if body.starts_with(b"{\n") {
+        "indented"
+    } else if lines > 1 {
+        "lines"
+    } else {
+        "one line"
+    };
+    let end = if body.ends_with(b"\n") { "newline" } else { "no newline" };
+    format!("{shape}, {end}")
+}
+
+fn read(content_type: &str, body: &[u8], schema: &Schema) -> Body {
+    let as_text = || Body::Text(String::from_utf8_lossy(body).into_owned());
+    if content_type.starts_with("application/json") {
+        // A watch is one tree after another.
+        let stream = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+        return match stream.collect::<Result<Vec<_>, _>>() {
+            Ok(mut trees) if trees.len() == 1 => Body::Tree(trees.remove(0)),
+            Ok(trees) => Body::Tree(trees.into()),
+            Err(_) => as_text(),
+        };
+    }
+    if content_type.starts_with("application/yaml") {
+        return yaml::read(body).map_or_else(|_| as_text(), |document| Body::Tree(document.value));
+    }
+    if content_type.starts_with("application/vnd.kubernetes.protobuf") {
+        return message(body, schema).or_else(|| frames(body, schema)).map_or_else(
+            || Body::Text(format!("protobuf that nobody can read: {} bytes", body.len())),
+            Body::Tree,
+        );
+    }
+    as_text()
+}
+
+fn message(body: &[u8], schema: &Schema) -> Option<Value> {
+    let envelope = proto::open(body).ok()?;
+    let types = |root: &carrack_api::schema::Object| {
+        let (group, version) = carrack_api::kind::group_version(envelope.api_version);
+        let of_kind = root
+            .group_version_kinds
+            .iter()
+            .any(|(g, v, k)| **g == *group && **v == *version && **k == *envelope.kind);
+        of_kind || root.name.ends_with(&format!("meta.v1.{}", envelope.kind))
+    };
+    // Metadata alone is in no table; it is what any object begins with.
+    let root = match envelope.kind {
+        "PartialObjectMetadata" => schema.find("io.k8s.api.core.v1.Namespace")?,
+        "PartialObjectMetadataList" => schema.find("io.k8s.api.core.v1.NamespaceList")?,
+        _ => schema.objects().find(|(_, object)| types(object))?.0,
+    };
+    let mut tree = proto::decode(schema, root, envelope.raw).ok()?;
+    tree["apiVersion"] = envelope.api_version.into();
+    tree["kind"] = envelope.kind.into();
+    Some(tree)
+}
+
+/// The frames of a watch.
+fn frames(body: &[u8], schema: &Schema) -> Option<Value> {
+    let mut rest = body;
+    let mut events = Vec::new();
+    while !rest.is_empty() {
+        let length = u32::from_be_bytes(rest.get(..4)?.try_into().ok()?) as usize;
+        let frame = rest.get(4..4 + length)?;
+        rest = &rest[4 + length..];
+        let root = schema.find("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent")?;
+        let event = proto::decode(schema, root, frame);
+        // The object inside is an envelope again, which the table cannot say.
+        let start = frame.windows(4).position(|window| window == proto::MAGIC)?;
+        let kind = event.ok().and_then(|event| event["type"].as_str().map(str::to_owned));
+        events.push(json!({"type": kind, "object": message(&frame[start..], schema)}));
+    }
+    Some(events.into())
+}
+
+fn take_managed(tree: &mut Value, found: &mut Vec<Value>) {
+    match tree {
+        Value::Object(fields) => {
+            if let Some(managed) = fields.remove("managedFields") {
+                found.push(managed);
+            }
+            fields.values_mut().for_each(|value| take_managed(value, found));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| take_managed(item, found)),
+        _ => {}
+    }
+}
+
+fn tidy(tree: &mut Value, field: &str, clock: &Clock) {
+    match tree {
+        Value::Object(fields) => {
+            let generated = fields.get("generateName").and_then(Value::as_str).unwrap_or_default().to_owned();
+            if let Some(Value::String(name)) = fields.get_mut("name")
+                && !generated.is_empty()
+                && name.starts_with(&*generated)
+            {
+                *name = format!("{generated}…");
+            }
+            for (name, value) in fields.iter_mut() {
+                tidy(value, name, clock);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| tidy(item, field, clock)),
+        Value::String(text) => {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            *text = match field {
+                "resourceVersion" if digits => "REVISION".into(),
+                "continue" if !text.is_empty() => "TOKEN".into(),
+                "clusterIP" | "clusterIPs" if text.starts_with("10.96.") => "ADDRESS".into(),
+                "token" if text.len() > 100 => "TOKEN".into(),
+                _ => said(text, clock),
+            };
+        }
+        Value::Number(number)
+            if matches!(field, "nodePort" | "healthCheckNodePort")
+                && number.as_i64().is_some_and(|port| (30_000..32_768).contains(&port)) =>
+        {
+            *tree = "PORT".into();
+        }
+        _ => {}
+    }
+}
+
+/// Ages in the cells of tables.
+fn ages(tree: &mut Value) {
+    match tree {
+        Value::Object(fields) => {
+            if let Some(Value::Array(cells)) = fields.get_mut("cells") {
+                for cell in cells {
+                    let age = cell.as_str().is_some_and(|text| {
+                        text.len() < 6
+                            && text.ends_with('s')
+                            && text.starts_with(|c: char| c.is_ascii_digit())
+                    });
+                    if age {
+                        *cell = "AGE".into();
+                    }
+                }
+            }
+            fields.values_mut().for_each(ages);
+        }
+        Value::Array(items) => items.iter_mut().for_each(ages),
+        _ => {}
+    }
+}
+
+/// A text without uids, recent times and revisions.
+fn said(text: &str, clock: &Clock) -> String {
+    if clock.is_recent(text) {
+        return "TIME".into();
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        if let Some(after) = uid(rest) {
+            out.push_str("UID");
+            rest = after;
+        } else if let Some(end) = stamp(rest, clock) {
+            out.push_str("TIME");
+            rest = &rest[end..];
+        } else {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    revisions(&out)
+}
+
+/// What follows a uid that the text starts with; those that cases give are kept.
+fn uid(text: &str) -> Option<&str> {
+    let head = text.get(..36)?;
+    let fits = head.bytes().enumerate().all(|(at, byte)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    });
+    (fits && !head.starts_with("11111111")).then(|| &text[36..])
+}
+
+/// The end of a recent time that the text starts with.
+fn stamp(text: &str, clock: &Clock) -> Option<usize> {
+    if !text.starts_with("20") {
+        return None;
+    }
+    let end = text.bytes().position(|byte| byte == b'Z')? + 1;
+    (end <= 30 && clock.is_recent(&text[..end])).then_some(end)
+}
+
+/// Numbers after words that announce a revision.
+fn revisions(text: &str) -> String {
+    let mut out = text.to_owned();
+    for mark in ["resource version: ", "resource version: REVISION (", "resourceVersion\":\"", "current: "] {
+        let Some(at) = out.find(mark).map(|at| at + mark.len()) else { continue };
+        let digits = out[at..].bytes().take_while(u8::is_ascii_digit).count();
+        if digits > 0 {
+            out.replace_range(at..at + digits, "REVISION");
+        }
+    }
+    out
+}
