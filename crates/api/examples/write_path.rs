@@ -4,8 +4,8 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use carrack_api::managed::{self, Write};
-use carrack_api::{Content, decode, facts, patch, proto};
+use carrack_api::managed::{self, Types, Write};
+use carrack_api::{Content, decode, facts, kinds, patch, proto};
 
 /// As in the program itself.
 #[global_allocator]
@@ -54,8 +54,11 @@ fn main() {
     let root = schema.find("io.k8s.api.core.v1.Pod").expect("Pod is in the table");
     let decoded = decode::json(&schema, root, POD.as_bytes()).expect("the pod is well-formed").value;
     let write = Write { manager: "bench", api_version: "v1", time: "2026-01-01T00:00:00Z", subresource: "" };
+    let kinds = kinds::builtin();
+    let kind = kinds.stored("pods").expect("Pod is a kind");
+    let types = Types::of(kind, 0, "v1", "");
     let mut created = decoded.clone();
-    managed::update(&schema, root, &write, None, &mut created);
+    managed::update(&types, &write, None, &mut created);
     let stored = created.to_string();
     println!("body {} bytes, stored {} bytes", POD.len(), stored.len());
 
@@ -65,7 +68,7 @@ fn main() {
     time("clone a tree (in the next)", || decoded.clone());
     time("clone, track a create", || {
         let mut new = decoded.clone();
-        managed::update(&schema, root, &write, None, &mut new);
+        managed::update(&types, &write, None, &mut new);
         new
     });
     time("encode a record", || Content::encode(&created, &["spec.nodeName", "status.phase"]));
@@ -79,7 +82,7 @@ fn main() {
     let after = patched.decode(&schema, root, false).expect("fits").value;
     time("clone, track a status patch", || {
         let mut new = after.clone();
-        managed::update(&schema, root, &status, Some(&created), &mut new);
+        managed::update(&Types::of(kind, 0, "v1", "status"), &status, Some(&created), &mut new);
         new
     });
     let hostile = format!("{{\"spec\":{{\"containers\":[{}{{}}]}}}}", "{},".repeat(1_000_000));

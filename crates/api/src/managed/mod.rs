@@ -1,13 +1,28 @@
-//! `metadata.managedFields`: who last wrote which field.
+//! `metadata.managedFields`: who owns which field, and server-side apply.
 //!
-//! Follows structured-merge-diff's tracking of updates: what a write changed goes to
-//! its manager and is taken from the others. Sets of fields are worked on in the
-//! form in which they are stored (`fieldsV1`), so that what a write does not touch
-//! costs nothing. Server-side apply itself is not here.
+//! Follows structured-merge-diff and apimachinery's `managedfields`: what an update
+//! changed goes to its manager and is taken from the others; what is applied is claimed,
+//! and conflicts with managers that hold other values. Sets of fields are worked on in
+//! the form in which they are stored (`fieldsV1`), so that what a write does not touch
+//! costs nothing. Applied configurations stay undecoded trees until they are merged, as
+//! upstream has it: ownership is about what was written.
 
+mod apply;
+mod check;
 mod compare;
+mod config;
+mod conflict;
 mod entries;
+mod fields;
+mod last_applied;
+mod merge;
+mod path;
+mod reconcile;
+mod reset;
+mod scale;
 mod set;
+mod shape;
+mod types;
 
 #[cfg(test)]
 mod tests;
@@ -15,12 +30,23 @@ mod tests;
 use serde_json::{Map, Value};
 
 use crate::decode;
-use crate::schema::{Schema, Ty, TypeId};
+use crate::schema::Ty;
+
+pub use apply::{Applied, apply};
+pub use config::{Config, NoConfig};
+pub use entries::same_but_times;
+pub use last_applied::set_last_applied;
+pub use scale::{scale_to_parent, scale_to_subresource};
+pub use types::Types;
+
+use entries::Entry;
 
 /// Update managers kept apart; older ones are merged into [`ANCIENT`].
 pub const MAX_UPDATE_MANAGERS: usize = 10;
 /// Manager of the fields of merged older managers.
 pub const ANCIENT: &str = "ancient-changes";
+/// Manager of the fields that an object without entries has when it is first applied to.
+pub const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
 /// What a write says of itself.
 #[derive(Debug, Clone, Copy)]
@@ -40,55 +66,96 @@ pub struct Write<'a> {
 /// `old` (`None` on create) and `new`.
 ///
 /// Entries are those of `new` if it brings any (so that a client can edit them), else
-/// those of `old`; `[{}]` resets them. An existing object without entries stays
+/// those of `old`; `[]` and `[{}]` reset them. An existing object without entries stays
 /// without.
-pub fn update(schema: &Schema, root: TypeId, write: &Write<'_>, old: Option<&Value>, new: &mut Value) {
+pub fn update(types: &Types<'_>, write: &Write<'_>, old: Option<&Value>, new: &mut Value) {
     let Some(meta) = new.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     let given = meta.remove("managedFields");
-    let mut entries = entries(write, old, given.as_ref());
+    let entries = starting_entries(types, write, old, given.as_ref());
     if entries.is_empty() && old.is_some() {
         return;
     }
+    let entries = track(types, write, old, new, entries);
+    if let (Some(list), Some(meta)) =
+        (entries::into_list(entries), new.get_mut("metadata").and_then(Value::as_object_mut))
+    {
+        meta.insert("managedFields".into(), list);
+    }
+}
+
+/// The entries after an update.
+fn track(
+    types: &Types<'_>,
+    write: &Write<'_>,
+    old: Option<&Value>,
+    new: &Value,
+    mut entries: Vec<Entry>,
+) -> Vec<Entry> {
     let nothing;
     let before = match old {
         Some(old) => old,
         None => {
-            nothing = decode::zero(schema, &Ty::Object(root));
+            nothing = decode::zero(types.schema, &Ty::Object(types.root));
             &nothing
         }
     };
-    let difference = compare::objects(schema, root, before, new, write.subresource);
-    for entry in &mut entries {
-        set::subtract(&mut entry.fields, &difference.changed);
-        set::subtract(&mut entry.fields, &difference.removed);
+    reconcile::entries(types, &mut entries);
+    let mut differences = apply::Differences::new(types, before, new);
+    apply::take(&mut differences, &mut entries);
+    let mut changed = differences.of_write().changed.clone();
+    strip(&mut changed);
+    if !changed.is_empty() {
+        entries::add(&mut entries, Entry::new(write, false, changed));
     }
     entries.retain(|entry| !entry.fields.is_empty());
-    if !difference.changed.is_empty() {
-        entries::add(&mut entries, write, difference.changed);
-    }
     entries::cap(&mut entries);
-    if entries.is_empty() {
-        return;
-    }
-    entries::sort(&mut entries);
-    if let Some(meta) = new.get_mut("metadata").and_then(Value::as_object_mut) {
-        let list = entries.into_iter().map(entries::Entry::into_value).collect();
-        meta.insert("managedFields".into(), Value::Array(list));
-    }
+    entries
 }
 
-/// The entries that the update starts from.
-fn entries(write: &Write<'_>, old: Option<&Value>, given: Option<&Value>) -> Vec<entries::Entry> {
-    let stored = || {
-        let stored = old.and_then(|old| old.get("metadata")?.get("managedFields"));
-        stored.and_then(entries::read).unwrap_or_default()
-    };
+/// The entries that an update starts from.
+fn starting_entries(
+    types: &Types<'_>,
+    write: &Write<'_>,
+    old: Option<&Value>,
+    given: Option<&Value>,
+) -> Vec<Entry> {
+    let stored = || entries::stored(old);
     if !write.subresource.is_empty() {
         return stored();
     }
     match given {
         Some(Value::Array(items)) if items.is_empty() || *items == [Value::Object(Map::new())] => Vec::new(),
-        Some(given) => entries::read(given).filter(|entries| !entries.is_empty()).unwrap_or_else(stored),
-        None => stored(),
+        Some(given) if old.and_then(|old| old.get("metadata")?.get("managedFields")) != Some(given) => {
+            let mut given = entries::given(given).unwrap_or_default();
+            reconcile::all(types, &mut given);
+            if given.is_empty() { stored() } else { given }
+        }
+        _ => stored(),
+    }
+}
+
+/// Removes what nobody manages: what names the object and what only the server writes.
+fn strip(fields: &mut set::Set) {
+    const UNMANAGED: [&str; 9] = [
+        "f:clusterName",
+        "f:creationTimestamp",
+        "f:generation",
+        "f:managedFields",
+        "f:name",
+        "f:namespace",
+        "f:resourceVersion",
+        "f:selfLink",
+        "f:uid",
+    ];
+    fields.remove("f:apiVersion");
+    fields.remove("f:kind");
+    let Some(Value::Object(meta)) = fields.get_mut("f:metadata") else { return };
+    for field in UNMANAGED {
+        // Should one have members below it, they stay, as upstream has it: none does.
+        meta.remove(field);
+    }
+    meta.remove(".");
+    if meta.is_empty() {
+        fields.remove("f:metadata");
     }
 }

@@ -1,15 +1,15 @@
 //! Facts about field ownership, as kube-apiserver records it.
 
 use super::*;
-use crate::facts;
+use crate::kinds;
 use serde_json::json;
 
 const TIME: &str = "2026-01-01T00:00:00Z";
 
-fn track(ty: &str, write: Write<'_>, old: Option<&Value>, mut new: Value) -> Value {
-    let schema = facts::schema();
-    let root = schema.find(ty).unwrap();
-    update(&schema, root, &write, old, &mut new);
+fn track(resource: &str, write: Write<'_>, old: Option<&Value>, mut new: Value) -> Value {
+    let kinds = kinds::builtin();
+    let kind = kinds.stored(resource).unwrap();
+    update(&Types::of(kind, kind.storage, write.api_version, write.subresource), &write, old, &mut new);
     new
 }
 
@@ -17,7 +17,7 @@ fn write(manager: &str) -> Write<'_> {
     Write { manager, api_version: "v1", time: TIME, subresource: "" }
 }
 
-const POD: &str = "io.k8s.api.core.v1.Pod";
+const POD: &str = "pods";
 
 fn pod() -> Value {
     json!({"apiVersion": "v1", "kind": "Pod",
@@ -87,7 +87,8 @@ fn an_update_takes_and_loses_fields() {
 #[test]
 fn a_raw_extension_is_one_field() {
     let revision = json!({"metadata": {"name": "r"}, "data": {"spec": {"a": 1}}, "revision": 2});
-    let created = track("io.k8s.api.apps.v1.ControllerRevision", write("a"), None, revision);
+    let created =
+        track("controllerrevisions.apps", Write { api_version: "apps/v1", ..write("a") }, None, revision);
     assert_eq!(fields(&created, 0), &json!({"f:data": {}, "f:revision": {}}));
 }
 

@@ -14,6 +14,7 @@ mod strategic;
 mod tests;
 
 use serde_json::{Map, Value};
+pub(crate) use show::go_text;
 
 use crate::decode::{self, Decoded};
 use crate::field;

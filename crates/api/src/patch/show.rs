@@ -9,6 +9,13 @@ pub(super) fn go_map(map: &Map<String, Value>) -> String {
     out
 }
 
+/// A value, likewise.
+pub(crate) fn go_text(value: &Value) -> String {
+    let mut out = String::new();
+    write(&mut out, value);
+    out
+}
+
 const LIMIT: usize = 8 << 10;
 
 fn write_map(out: &mut String, map: &Map<String, Value>) {

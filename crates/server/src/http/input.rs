@@ -10,7 +10,9 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http_body_util::BodyExt;
 
-use crate::registry::{DeleteOptions, FieldValidation, ListOptions, Options, Propagation, VersionMatch};
+use crate::registry::{
+    DeleteOptions, FieldValidation, ListOptions, Options, PatchType, Propagation, VersionMatch,
+};
 use crate::request::Query;
 
 /// The encodings of request bodies.
@@ -146,40 +148,62 @@ fn check_types(has_version: &str, has_kind: &str, api_version: &str, kind: &str)
     Ok(())
 }
 
-/// Options of a write.
+/// Options of a write; `patch` is the sort of a patch.
 ///
 /// # Errors
-/// 400 or 422 for values that are not known.
-pub(crate) fn write_options(query: &Query, headers: &HeaderMap, kind: &str) -> Result<Options, Status> {
-    let dry_run = dry_run(query.all("dryRun"), kind)?;
+/// 422 for values that are not known, and for an apply that does not say who applies.
+pub(crate) fn write_options(
+    query: &Query,
+    headers: &HeaderMap,
+    kind: &str,
+    patch: Option<PatchType>,
+) -> Result<Options, Status> {
+    use carrack_api::field::{Error, Path};
+    let root = Path::ROOT;
+    let mut errors = Vec::new();
+    let manager = query.text("fieldManager");
+    match patch {
+        Some(PatchType::Apply) if manager.is_empty() => {
+            errors.push(Error::required(&root.child("fieldManager"), "is required for apply patch"));
+        }
+        Some(PatchType::Json | PatchType::Merge | PatchType::Strategic) if query.get("force").is_some() => {
+            errors.push(Error::forbidden(&root.child("force"), "may not be specified for non-apply patch"));
+        }
+        _ => {}
+    }
+    carrack_api::validation::meta::field_manager(manager, &root.child("fieldManager"), &mut errors);
+    let dry_run = check_dry_run(query.all("dryRun")).unwrap_or_else(|error| {
+        errors.push(error);
+        false
+    });
     let field_validation = match query.text("fieldValidation") {
         "" | "Warn" => FieldValidation::Warn,
         "Ignore" => FieldValidation::Ignore,
         "Strict" => FieldValidation::Strict,
         other => {
-            let path = carrack_api::field::Path::ROOT;
             let supported = ["", "Ignore", "Strict", "Warn"];
-            let path = path.child("fieldValidation");
-            let error = carrack_api::field::Error::not_supported(&path, other, &supported);
-            return Err(Status::invalid("meta.k8s.io", kind, "", &[error]));
+            errors.push(Error::not_supported(&root.child("fieldValidation"), other, &supported));
+            FieldValidation::Strict
         }
     };
-    let field_manager = match query.text("fieldManager") {
-        "" => manager_of_agent(headers),
-        name => name.into(),
-    };
+    if !errors.is_empty() {
+        return Err(Status::invalid("meta.k8s.io", kind, "", &errors));
+    }
+    let field_manager = if manager.is_empty() { manager_of_agent(headers) } else { manager.into() };
     let force = query.flag("force");
-    Ok(Options { dry_run, field_manager, field_validation, may_create: false, force })
+    Ok(Options { dry_run, field_manager, field_validation, force, ..Options::default() })
 }
 
 fn dry_run<'a>(values: impl Iterator<Item = &'a str>, kind: &str) -> Result<bool, Status> {
+    check_dry_run(values).map_err(|error| Status::invalid("meta.k8s.io", kind, "", &[error]))
+}
+
+fn check_dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, carrack_api::field::Error> {
     let mut all = false;
     for value in values.filter(|value| !value.is_empty()) {
         if value != "All" {
             let path = carrack_api::field::Path::ROOT;
-            let path = path.child("dryRun");
-            let error = carrack_api::field::Error::not_supported(&path, value, &["All"]);
-            return Err(Status::invalid("meta.k8s.io", kind, "", &[error]));
+            return Err(carrack_api::field::Error::not_supported(&path.child("dryRun"), value, &["All"]));
         }
         all = true;
     }

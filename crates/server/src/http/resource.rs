@@ -226,10 +226,17 @@ impl Context<'_> {
 
     async fn patch(&mut self) -> Result<Response<Body>, Status> {
         let accept = Accept::read(&self.parts.headers)?;
-        self.read_options("PatchOptions")?;
         let ty = patch_type(&self.parts.headers, self.call.kind.custom)?;
-        let written = self.state.registry.patch(&self.call, ty, &self.body).await?;
-        Ok(self.object(accept, &written.record, StatusCode::OK))
+        self.read_patch_options(ty)?;
+        let registry = &self.state.registry;
+        if ty == PatchType::Apply && registry.would_apply_create(&self.call) {
+            let create = Attributes { verb: "create".into(), ..self.info.attributes.clone() };
+            authorize(self.state, &self.call.user, &create).await?;
+            self.call.options.may_create = true;
+        }
+        let written = registry.patch(&self.call, ty, &self.body).await?;
+        let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+        Ok(self.object(accept, &written.record, code))
     }
 
     async fn delete(&mut self) -> Result<Response<Body>, Status> {
@@ -275,7 +282,14 @@ impl Context<'_> {
 
     /// Reads the options of a write into the call.
     pub(crate) fn read_options(&mut self, kind: &str) -> Result<(), Status> {
-        self.call.options = input::write_options(&self.info.query, &self.parts.headers, kind)?;
+        self.call.options = input::write_options(&self.info.query, &self.parts.headers, kind, None)?;
+        Ok(())
+    }
+
+    /// Reads the options of a patch into the call.
+    pub(crate) fn read_patch_options(&mut self, ty: PatchType) -> Result<(), Status> {
+        let (query, headers) = (&self.info.query, &self.parts.headers);
+        self.call.options = input::write_options(query, headers, "PatchOptions", Some(ty))?;
         Ok(())
     }
 
@@ -312,11 +326,12 @@ pub(crate) fn patch_type(headers: &http::HeaderMap, custom: bool) -> Result<Patc
         "application/json-patch+json" => Ok(PatchType::Json),
         "application/merge-patch+json" => Ok(PatchType::Merge),
         "application/strategic-merge-patch+json" if !custom => Ok(PatchType::Strategic),
+        "application/apply-patch+yaml" => Ok(PatchType::Apply),
         _ => {
             let strategic = if custom { "" } else { ", application/strategic-merge-patch+json" };
             Err(Status::unsupported_media_type(format!(
                 "the body of the request was in an unknown format - accepted media types include: \
-                 application/json-patch+json, application/merge-patch+json{strategic}"
+                 application/json-patch+json, application/merge-patch+json{strategic}, application/apply-patch+yaml"
             )))
         }
     }

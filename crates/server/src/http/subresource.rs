@@ -63,8 +63,8 @@ async fn scale(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
             registry.change_scale(&context.call, &mut |_| Ok(scale.clone())).await?
         }
         _ => {
-            context.read_options("PatchOptions")?;
-            let ty = patch_type(&context.parts.headers, false)?;
+            let ty = patch_type(&context.parts.headers, context.call.kind.custom)?;
+            context.read_patch_options(ty)?;
             let (root, ..) = body_type(context)?;
             let patch = context.body.clone();
             registry.patch_scale(&context.call, root, ty, &patch).await?

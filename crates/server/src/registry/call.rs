@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use carrack_api::status::Status;
-use carrack_api::{Key, Kind};
+use carrack_api::{Key, Kind, managed};
 use jiff::Timestamp;
 
 use crate::request::User;
@@ -49,6 +49,8 @@ pub struct Options {
     pub may_create: bool,
     /// Server-side apply: take over fields of other managers.
     pub force: bool,
+    /// The object comes with the managedFields that it is to have.
+    pub(crate) tracked: bool,
 }
 
 /// What happens to unknown and duplicate fields.
@@ -113,6 +115,12 @@ impl Call {
     /// `v1`, `apps/v1`: the requested version.
     pub fn api_version(&self) -> String {
         self.kind.api_version(self.version)
+    }
+
+    /// What managedFields are to say of the call.
+    pub(crate) fn managed_write<'a>(&'a self, api_version: &'a str, time: &'a str) -> managed::Write<'a> {
+        let manager = &self.options.field_manager;
+        managed::Write { manager, api_version, time, subresource: &self.subresource }
     }
 
     /// 404 for the named object.

@@ -36,6 +36,11 @@ impl Registry {
         if !call.name.is_empty() {
             meta::settle_name(call, &mut object)?;
         }
+        // What nobody can own, because it will be wiped.
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+            meta::of(&mut object).remove(field);
+        }
+        self.manage(call, None, &mut object);
         self.mutate(call, Operation::Create, None, &mut object).await?;
         let revision = meta::text(&object, "resourceVersion").parse::<u64>().unwrap_or(0);
         if revision != 0 && !call.options.dry_run {
@@ -71,8 +76,6 @@ impl Registry {
         if call.kind.subresource("status").is_some() && !behaviour::keeps_status_on_create(&call.kind) {
             reset_status(call, object);
         }
-        // What the server itself adds from here on is nobody's.
-        self.manage(call, None, object);
         if let Some(strategy) = self.strategy(&call.kind) {
             strategy.prepare_create(call, object);
         }

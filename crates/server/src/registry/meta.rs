@@ -32,6 +32,14 @@ pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"].get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// Sets a field of the object's metadata, or removes it.
+pub(crate) fn set(object: &mut Value, field: &str, value: Option<Value>) {
+    match value {
+        Some(value) => of(object).insert(field.into(), value),
+        None => of(object).remove(field),
+    };
+}
+
 /// Whether `metadata.deletionTimestamp` is set.
 pub(crate) fn deleting(object: &Value) -> bool {
     object["metadata"].get("deletionTimestamp").is_some_and(|at| !at.is_null())

@@ -8,6 +8,7 @@
 //!
 //! Nothing here knows HTTP; authorization has happened before.
 
+mod apply;
 mod behaviour;
 mod binding;
 mod call;

@@ -17,6 +17,8 @@ pub enum PatchType {
     Merge,
     /// `application/strategic-merge-patch+json`.
     Strategic,
+    /// `application/apply-patch+yaml`.
+    Apply,
 }
 
 impl Registry {
@@ -25,6 +27,9 @@ impl Registry {
     /// # Errors
     /// What a client would be answered.
     pub async fn patch(&self, call: &Call, ty: PatchType, body: &[u8]) -> Result<Written, Status> {
+        if ty == PatchType::Apply {
+            return self.apply(call, body).await;
+        }
         self.change(call, &mut |old| self.patched(call, ty, body, old)).await
     }
 
@@ -65,6 +70,7 @@ pub(crate) fn apply(
         PatchType::Json => patch::json(object, body),
         PatchType::Merge => patch::merge(object, body),
         PatchType::Strategic => patch::strategic(schema, root, object, body),
+        PatchType::Apply => Err(patch::Error::Bad("an applied configuration is no patch of a body".into())),
     }
 }
 

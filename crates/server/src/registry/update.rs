@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use carrack_api::status::Status;
-use carrack_api::{Record, Value};
+use carrack_api::{Content, Record, Value, managed};
 use carrack_store::Expect;
 
 use super::call::Call;
@@ -98,6 +98,7 @@ impl Registry {
         let old = self.in_version(call, current)?;
         let mut new = change(&old)?;
         meta::check_replacement(call, &new, current)?;
+        self.manage(call, Some(&old), &mut new);
         self.mutate(call, Operation::Update, Some(&old), &mut new).await?;
         self.prepare_update(call, &mut new, &old);
         let finish = match self.strategy(&call.kind).filter(|_| call.subresource.is_empty()) {
@@ -127,9 +128,9 @@ impl Registry {
 
     /// Keeps the subresources apart, carries over what is the server's, counts.
     fn prepare_update(&self, call: &Call, new: &mut Value, old: &Value) {
+        let managed = meta::of(new).remove("managedFields");
         isolate(call, new, old);
-        // What the server itself changes from here on is nobody's.
-        self.manage(call, Some(old), new);
+        meta::set(new, "managedFields", managed);
         meta::stamp_update(new, old);
         if let Some(strategy) = self.strategy(&call.kind) {
             strategy.prepare_update(call, new, old);
@@ -151,7 +152,7 @@ impl Registry {
             return self.remove_finalized(call, current, new).await;
         }
         let content = self.content(call, new)?;
-        if content == current.content {
+        if content == current.content || only_times_differ(&content, &current.content) {
             return Ok(Step::Done(Written { record: current.clone(), created: false }));
         }
         if call.options.dry_run {
@@ -193,6 +194,14 @@ impl Registry {
             strategy.after_delete(call, self, object).await;
         }
     }
+}
+
+/// Whether nothing but times of managedFields would be written, which is not worth it.
+fn only_times_differ(new: &Content, old: &Content) -> bool {
+    let read = |content: &Content| serde_json::from_slice::<Value>(content.managed()).ok();
+    new.meta() == old.meta()
+        && new.rest() == old.rest()
+        && read(new).zip(read(old)).is_some_and(|(new, old)| managed::same_but_times(&new, &old))
 }
 
 /// Keeps an update of the object off its status, and one of the status off the rest.

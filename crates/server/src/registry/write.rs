@@ -140,16 +140,16 @@ impl Registry {
         Err(Status::invalid(&kind.group, &kind.kind, meta::text(object, "name"), &errors))
     }
 
-    /// Records in managedFields what the call changed.
+    /// Records in managedFields what the call changed. What the server itself changes
+    /// later on is nobody's.
     pub(crate) fn manage(&self, call: &Call, old: Option<&Value>, object: &mut Value) {
-        let version = &call.kind.versions[call.version];
-        let write = managed::Write {
-            manager: &call.options.field_manager,
-            api_version: &call.api_version(),
-            time: &rfc3339(call.now),
-            subresource: &call.subresource,
-        };
-        managed::update(&version.schema, version.root, &write, old, object);
+        if call.options.tracked || &*call.subresource == "binding" {
+            return;
+        }
+        let api_version = call.api_version();
+        let types = managed::Types::of(&call.kind, call.version, &api_version, &call.subresource);
+        let time = rfc3339(call.now);
+        managed::update(&types, &call.managed_write(&api_version, &time), old, object);
     }
 
     /// The object as it will be stored.
