@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -22,6 +23,7 @@ const EXAMPLES: &str = "Examples:
   carrack up --example hello          a cluster on this machine, and something that runs in it
   export KUBECONFIG=/var/lib/carrack/kubeconfig; kubectl get pods
   carrack server --data-dir ./data    only the control plane; needs no root
+  carrack server --simulate 100       … with a hundred nodes that only seem to be there
   carrack down --purge                leave the machine as it was";
 
 /// The commands.
@@ -33,6 +35,8 @@ pub enum Command {
     Down(Down),
     /// Start only the control plane: API server, controllers, scheduler
     Server(Server),
+    /// Run simulated nodes of a cluster elsewhere
+    Agent(Agent),
     /// Import, list or remove container images of this node
     Image(Image),
     /// Print the kubeconfig of the administrator
@@ -111,6 +115,65 @@ pub struct Server {
     /// Parts to leave out, separated by commas
     #[arg(long, env = "CARRACK_DISABLE", value_enum, value_delimiter = ',', value_name = "PART,…")]
     pub disable: Vec<Part>,
+    /// Nodes that only seem to be there.
+    #[command(flatten)]
+    pub simulate: Simulate,
+}
+
+/// `carrack agent`.
+#[derive(Debug, Clone, Args)]
+pub struct Agent {
+    /// How to reach the cluster, and as whom
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: PathBuf,
+    /// Nodes that only seem to be there.
+    #[command(flatten)]
+    pub simulate: Simulate,
+    /// What to log: error, warn, info, debug, trace, or filters such as carrack_node=debug
+    #[arg(long, env = "CARRACK_LOG", default_value = "warn", value_name = "FILTER")]
+    pub log: String,
+}
+
+/// Simulated nodes: real API traffic and pod life cycles, no containers.
+#[derive(Debug, Clone, Args)]
+pub struct Simulate {
+    /// Number of nodes to simulate; their pods seem to run
+    #[arg(long = "simulate", env = "CARRACK_SIMULATE", value_name = "N", default_value_t = 0)]
+    pub nodes: u32,
+    /// What the names of simulated nodes begin with
+    #[arg(long = "simulate-name", value_name = "NAME", default_value = "sim")]
+    pub name: String,
+    /// Number of the first simulated node, for fleets in several processes
+    #[arg(long = "simulate-first", value_name = "N", default_value_t = 0)]
+    pub first: u32,
+    /// What each simulated node has
+    #[arg(
+        long = "simulate-capacity",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "cpu=32,memory=256Gi,pods=110"
+    )]
+    pub capacity: Vec<String>,
+    /// From the binding of a pod to its start, spread by half of it both ways
+    #[arg(long = "simulate-start", value_name = "TIME", default_value = "100ms", value_parser = duration)]
+    pub start: Duration,
+    /// From the signal to the end of a container
+    #[arg(long = "simulate-stop", value_name = "TIME", default_value = "100ms", value_parser = duration)]
+    pub stop: Duration,
+    /// How long the pods of Jobs run
+    #[arg(long = "simulate-job", value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub job: Duration,
+    /// Share of pods, from 0 to 1, that fail
+    #[arg(long = "simulate-failures", value_name = "SHARE", default_value_t = 0.0)]
+    pub failures: f64,
+    /// How often the Lease of each simulated node is renewed
+    #[arg(long = "simulate-heartbeat", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub heartbeat: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    carrack_node::simulate::scenario::parse(text)
+        .ok_or_else(|| "use a time such as 500ms, 10s or 1m30s".to_owned())
 }
 
 /// Backends of the store.

@@ -11,10 +11,12 @@ mod dialer;
 mod dirs;
 mod example;
 mod hello;
+mod kubeconfig;
 mod node;
 mod plane;
 mod process;
 mod progress;
+mod simulate;
 mod source;
 mod sys;
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Up(up) => command::up::run(up),
         Command::Down(down) => command::down::run(&down),
         Command::Server(server) => command::server::run(server),
+        Command::Agent(agent) => command::agent::run(&agent),
         Command::Image(image) => command::image::run(image),
         Command::Kubeconfig(at) => command::kubeconfig::run(&at),
     };

@@ -16,6 +16,7 @@ pub mod machine;
 pub mod network;
 mod objects;
 pub mod shared;
+pub mod simulate;
 pub mod spec;
 mod start;
 pub mod status;

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod agent;
 pub mod down;
 pub mod image;
 pub mod kubeconfig;
