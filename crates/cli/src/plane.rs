@@ -115,6 +115,7 @@ impl Plane {
                 clients: self.clients.clone(),
                 clock,
                 seed: Timestamp::now().as_nanosecond() as u64,
+                profiles: vec![carrack_scheduler::decide::Profile::default()],
             };
             self.tasks.spawn(carrack_scheduler::run(context));
         }

@@ -74,6 +74,43 @@ pub static ENDPOINT_SLICES: Resource =
 pub static LEASES: Resource =
     grouped("coordination.k8s.io", "leases", "leases.coordination.k8s.io", "Lease", true);
 
+/// `v1` persistentvolumes.
+pub static PERSISTENT_VOLUMES: Resource = core("persistentvolumes", "PersistentVolume", false);
+/// `v1` persistentvolumeclaims.
+pub static PERSISTENT_VOLUME_CLAIMS: Resource = core("persistentvolumeclaims", "PersistentVolumeClaim", true);
+/// `v1` replicationcontrollers.
+pub static REPLICATION_CONTROLLERS: Resource = core("replicationcontrollers", "ReplicationController", true);
+/// `apps/v1` statefulsets.
+pub static STATEFUL_SETS: Resource = grouped("apps", "statefulsets", "statefulsets.apps", "StatefulSet", true);
+/// `policy/v1` poddisruptionbudgets.
+pub static POD_DISRUPTION_BUDGETS: Resource =
+    grouped("policy", "poddisruptionbudgets", "poddisruptionbudgets.policy", "PodDisruptionBudget", true);
+/// `storage.k8s.io/v1` storageclasses.
+pub static STORAGE_CLASSES: Resource =
+    grouped("storage.k8s.io", "storageclasses", "storageclasses.storage.k8s.io", "StorageClass", false);
+/// `storage.k8s.io/v1` csinodes.
+pub static CSI_NODES: Resource =
+    grouped("storage.k8s.io", "csinodes", "csinodes.storage.k8s.io", "CSINode", false);
+/// `storage.k8s.io/v1` csidrivers.
+pub static CSI_DRIVERS: Resource =
+    grouped("storage.k8s.io", "csidrivers", "csidrivers.storage.k8s.io", "CSIDriver", false);
+/// `storage.k8s.io/v1` csistoragecapacities.
+pub static CSI_STORAGE_CAPACITIES: Resource = grouped(
+    "storage.k8s.io",
+    "csistoragecapacities",
+    "csistoragecapacities.storage.k8s.io",
+    "CSIStorageCapacity",
+    true,
+);
+/// `storage.k8s.io/v1` volumeattachments.
+pub static VOLUME_ATTACHMENTS: Resource = grouped(
+    "storage.k8s.io",
+    "volumeattachments",
+    "volumeattachments.storage.k8s.io",
+    "VolumeAttachment",
+    false,
+);
+
 impl Resource {
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {

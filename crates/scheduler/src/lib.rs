@@ -1,16 +1,21 @@
 //! The scheduler: a pure core that picks nodes for pods, and a loop that binds.
 //!
 //! It keeps small projections of nodes and pods, not copies of them, and is woken by
-//! what can help a waiting pod; it never polls. It does not evict.
+//! what can help a waiting pod; it never polls. Dynamic resources and gangs are left out.
 
+mod act;
 pub mod decide;
 mod run;
+mod view;
 
 use std::sync::Arc;
 
 use carrack_client::{Clients, Clock, EventRecorder, Identity, Source};
 
-pub use run::NAME;
+use decide::Profile;
+
+/// Name of the scheduler among the components.
+pub const NAME: &str = "default-scheduler";
 
 /// What the scheduler needs.
 #[derive(Clone)]
@@ -23,6 +28,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// Decides between equally good nodes.
     pub seed: u64,
+    /// How pods are scheduled, by the name that they ask for.
+    pub profiles: Vec<Profile>,
 }
 
 /// Runs the scheduler until the future is dropped.
@@ -30,7 +37,8 @@ pub async fn run(context: Context) {
     let client = (context.clients)(&Identity::user("system:kube-scheduler", &[]));
     let client = client.with_manager("kube-scheduler");
     let events = EventRecorder::new(client.clone(), NAME, "", context.clock.clone());
-    run::Scheduler::new(client, events, context.clock, context.seed).run(context.source).await;
+    let writer = act::Writer { client, events, clock: context.clock };
+    run::Scheduler::new(writer, context.profiles, context.seed).run(context.source).await;
 }
 
 /// Starts the scheduler; it runs until the handle is aborted. Must be called within a

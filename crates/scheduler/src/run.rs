@@ -1,128 +1,153 @@
-//! The scheduler's shell: watches pods and nodes, asks [`decide`], binds.
+//! The scheduler's loop: takes the next pod, asks [`decide`], has it written.
 //!
-//! One task owns snapshot and queue, so a decision sees every earlier one. Bindings
-//! run beside it; the pod is assumed on its node until the watch confirms it or the
-//! binding fails. After a restart everything is rebuilt from the watches.
+//! One task owns snapshot and queue, so a decision sees every earlier one. Writes run
+//! beside it; a pod is assumed on its node until the watch confirms it or the binding
+//! fails. After a restart everything is rebuilt from the watches.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carrack_api::Record;
-use carrack_client::backoff::Backoff;
-use carrack_client::clock::rfc3339;
-use carrack_client::resource::{NODES, PODS};
-use carrack_client::{Client, Clock, Error, EventRecorder, Patch, Reference, Scope, Source, Update};
+use carrack_client::resource::PODS;
+use carrack_client::{Error, Scope, Source, Update};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::decide::queue::{Change, Queue};
-use crate::decide::{Decision, NodeInfo, PodInfo, Snapshot, Verdict, decide};
+use crate::act::Writer;
+use crate::decide::{
+    ClaimInfo, Decision, Eviction, Memory, PodInfo, Profile, Turn, Verdict, VolumeInfo, VolumePlan, decide,
+};
+use crate::view::{Kind, Others, View, subscribe};
 
-/// Name that pods ask for in `spec.schedulerName`.
-pub const NAME: &str = "default-scheduler";
+/// Writes under way at once; beyond that, decisions wait.
+const MAX_WRITES: usize = 256;
 
-/// Bindings under way at once; beyond that, decisions wait.
-const MAX_BINDINGS: usize = 256;
-
-/// Longest note of an event.
-const NOTE_LIMIT: usize = 1024;
+/// How long the volumes of a pod may take.
+const VOLUME_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The scheduler.
 pub(crate) struct Scheduler {
-    pub(crate) client: Client,
-    pub(crate) events: EventRecorder,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) seed: u64,
+    writer: Writer,
+    seed: u64,
     started: Instant,
-    snapshot: Snapshot,
-    queue: Queue,
-    /// Uids by store key, to tell a pod from its successor of the same name.
-    uids: HashMap<String, String>,
+    view: View,
+    memory: Memory,
     /// Where the next search begins.
     next_node: usize,
-    bindings: JoinSet<Bound>,
-    synced: (bool, bool),
+    writes: JoinSet<Done>,
+    /// Pods whose volumes are being bound or made, with their nodes, by uid.
+    awaited: HashMap<Arc<str>, Awaited>,
 }
 
-/// What became of a binding.
-struct Bound {
+/// A pod that waits for its volumes.
+struct Awaited {
     pod: Arc<PodInfo>,
     node: String,
-    result: Result<(), Error>,
+    plan: VolumePlan,
+    until: Duration,
+    written: bool,
+}
+
+/// What became of a write.
+enum Done {
+    Volumes { pod: Arc<PodInfo>, result: Result<(), Error> },
+    Bound { pod: Arc<PodInfo>, node: String, result: Result<(), Error> },
+    Evicted { pod: Arc<PodInfo>, failed: bool },
 }
 
 impl Scheduler {
-    pub(crate) fn new(client: Client, events: EventRecorder, clock: Arc<dyn Clock>, seed: u64) -> Self {
+    pub(crate) fn new(writer: Writer, profiles: Vec<Profile>, seed: u64) -> Self {
         Self {
-            client,
-            events,
-            clock,
+            writer,
             seed,
             started: Instant::now(),
-            snapshot: Snapshot::default(),
-            queue: Queue::default(),
-            uids: HashMap::new(),
+            view: View::new(profiles),
+            memory: Memory::default(),
             next_node: 0,
-            bindings: JoinSet::new(),
-            synced: (false, false),
+            writes: JoinSet::new(),
+            awaited: HashMap::new(),
         }
     }
 
     /// Runs until dropped.
     pub(crate) async fn run(mut self, source: Arc<dyn Source>) {
         let mut pods = source.subscribe(&PODS, Scope::default());
-        let mut nodes = source.subscribe(&NODES, Scope::default());
+        let mut others = subscribe(&*source);
         loop {
-            self.drain(&mut pods, &mut nodes);
+            self.drain(&mut pods, &mut others);
             if self.ready() {
                 self.place_next();
                 continue;
             }
-            // Both streams lag behind only while something waits in them.
-            let due = self.queue.next_due().map(|due| self.started + due);
+            // The streams lag behind only while something waits in them.
+            let awaited = self.awaited.values().map(|awaited| awaited.until).min();
+            let due = self.view.queue.next_due().into_iter().chain(awaited).min();
+            let due = due.map(|due| self.started + due);
             tokio::select! {
-                Some(update) = nodes.next() => self.node_update(update),
+                Some((kind, update)) = others.next() => self.other_update(kind, update),
                 Some(update) = pods.next() => self.pod_update(update),
-                Some(bound) = self.bindings.join_next() => self.bound(bound),
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                Some(done) = self.writes.join_next() => self.done(done),
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.give_up_waiting();
+                }
                 else => return tracing::warn!("the scheduler's source ended"),
             }
         }
     }
 
     /// Applies what has already arrived, so that decisions are made on the latest.
-    fn drain(&mut self, pods: &mut BoxStream<'static, Update>, nodes: &mut BoxStream<'static, Update>) {
-        while let Some(Some(update)) = nodes.next().now_or_never() {
-            self.node_update(update);
+    fn drain(&mut self, pods: &mut BoxStream<'static, Update>, others: &mut Others) {
+        // Bounded, so that a flood does not keep decisions waiting.
+        for _ in 0..1000 {
+            let Some(Some((kind, update))) = others.next().now_or_never() else { break };
+            self.other_update(kind, update);
         }
-        // Bounded, so that a flood of pods does not keep decisions waiting.
         for _ in 0..1000 {
             let Some(Some(update)) = pods.next().now_or_never() else { break };
             self.pod_update(update);
         }
-        while let Some(bound) = self.bindings.try_join_next() {
-            self.bound(bound);
+        while let Some(done) = self.writes.try_join_next() {
+            self.done(done);
+        }
+    }
+
+    fn pod_update(&mut self, update: Update) {
+        let now = self.now();
+        self.view.pod_update(update, now);
+    }
+
+    fn other_update(&mut self, kind: Kind, update: Update) {
+        let now = self.now();
+        self.view.other_update(kind, update, now);
+        if kind == Kind::Claim && !self.awaited.is_empty() {
+            self.bind_awaited();
         }
     }
 
     fn ready(&mut self) -> bool {
         let now = self.now();
-        self.synced == (true, true) && self.bindings.len() < MAX_BINDINGS && self.queue.ready(now)
+        self.view.synced() && self.writes.len() < MAX_WRITES && self.view.queue.ready(now)
     }
 
     fn place_next(&mut self) {
         let now = self.now();
-        let Some(pod) = self.queue.take(now) else { return };
-        let (decision, next) = decide(&self.snapshot, &pod, self.seed, self.next_node);
+        let Some(pod) = self.view.queue.take(now) else { return };
+        let View { snapshot, profiles, .. } = &mut self.view;
+        let found = profiles.iter().enumerate().find(|(_, profile)| profile.name == pod.scheduler);
+        let Some(profile) = found else { return };
+        let turn = Turn { seed: self.seed, start: self.next_node, now: self.writer.clock.now().as_second() };
+        let (decision, next) = decide(snapshot, &mut self.memory, &pod, profile, turn);
         self.next_node = next;
         match decision {
-            Decision::Place { node, .. } => {
-                self.snapshot.place(pod.clone(), &node);
-                self.bindings.spawn(bind(self.client.clone(), pod, node));
+            Decision::Place { node, volumes, .. } => {
+                self.view.snapshot.place(pod.clone(), &node);
+                if volumes.is_empty() {
+                    self.bind(pod, node);
+                } else {
+                    self.write_volumes(pod, node, volumes, now);
+                }
             }
             Decision::Unschedulable(verdict) => self.unschedulable(&pod, verdict, now),
         }
@@ -130,202 +155,155 @@ impl Scheduler {
 
     fn unschedulable(&mut self, pod: &Arc<PodInfo>, verdict: Verdict, now: Duration) {
         tracing::debug!(pod = %pod.key(), message = verdict.message, "pod fits nowhere");
-        self.report(pod, "Unschedulable", &verdict.message);
-        self.queue.refused(&pod.uid, verdict.filters, now);
-    }
-
-    /// Says in an event and in the PodScheduled condition why a pod waits.
-    fn report(&self, pod: &PodInfo, reason: &str, message: &str) {
-        self.events.warning(&reference(pod), "FailedScheduling", shorten(message));
-        let now_is = |(status, was, text): &(String, String, String)| {
-            status == "False" && was == reason && text == message
-        };
-        if pod.condition.as_ref().is_some_and(now_is) {
-            return;
-        }
-        let mut condition = json!({
-            "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
-            "lastProbeTime": null, "observedGeneration": pod.generation,
-        });
-        if pod.condition.as_ref().is_none_or(|(status, ..)| status != "False") {
-            condition["lastTransitionTime"] = rfc3339(self.clock.now()).into();
-        }
-        let patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}});
-        let (client, namespace, name) = (self.client.clone(), pod.namespace.clone(), pod.name.clone());
-        tokio::spawn(async move {
-            let patch = Patch::Strategic(patch);
-            if let Err(error) = client.patch(&PODS, (&namespace, &name), "status", &patch).await {
-                tracing::debug!(namespace, name, %error, "condition not written");
+        let queue = &mut self.view.queue;
+        queue.refused(&pod.uid, verdict.plugins, now);
+        let nominated = match &verdict.eviction {
+            Some(eviction) => {
+                self.view.snapshot.nominate(pod.clone(), &eviction.node);
+                Some(&*eviction.node)
             }
+            None if verdict.withdraw => {
+                self.view.snapshot.withdraw(&pod.uid);
+                Some("")
+            }
+            None => None,
+        };
+        self.writer.report(pod, "Unschedulable", &verdict.message, nominated);
+        if let Some(eviction) = verdict.eviction {
+            self.evict(pod.clone(), eviction);
+        }
+    }
+
+    fn evict(&mut self, pod: Arc<PodInfo>, eviction: Eviction) {
+        tracing::debug!(pod = %pod.key(), node = eviction.node, victims = eviction.victims.len(), "preempts");
+        eviction.displaced.iter().for_each(|other| self.view.snapshot.withdraw(&other.uid));
+        self.view.queue.evicting(&pod.uid);
+        let writer = self.writer.clone();
+        self.writes.spawn(async move {
+            let result = writer.evict(&pod, &eviction).await;
+            if let Err(error) = &result {
+                tracing::warn!(pod = %pod.key(), %error, "eviction failed");
+            }
+            Done::Evicted { pod, failed: result.is_err() }
         });
     }
 
-    fn bound(&mut self, bound: Result<Bound, tokio::task::JoinError>) {
-        let Bound { pod, node, result } = match bound {
-            Ok(bound) => bound,
-            Err(error) => return tracing::error!(%error, "a binding broke off"),
+    fn bind(&mut self, pod: Arc<PodInfo>, node: String) {
+        let writer = self.writer.clone();
+        self.writes.spawn(async move {
+            let result = writer.bind(&pod, &node).await;
+            Done::Bound { pod, node, result }
+        });
+    }
+
+    /// Has the volumes bound or made; the pod is bound when they are.
+    fn write_volumes(&mut self, pod: Arc<PodInfo>, node: String, plan: VolumePlan, now: Duration) {
+        let volumes = self.view.snapshot.volumes_mut();
+        for (volume, claim) in &plan.bind {
+            let owner = (claim.namespace.clone(), claim.name.clone(), claim.uid.clone());
+            let assumed = VolumeInfo { claim: Some(owner), ..(**volume).clone() };
+            volumes.volumes.insert(volume.name.clone(), Arc::new(assumed));
+        }
+        for claim in &plan.provision {
+            let assumed = ClaimInfo { selected_node: Some(node.as_str().into()), ..(**claim).clone() };
+            volumes.claims.insert((claim.namespace.clone(), claim.name.clone()), Arc::new(assumed));
+        }
+        let (writer, on, steps, of) = (self.writer.clone(), node.clone(), plan.clone(), pod.clone());
+        let awaited = Awaited { pod, node, plan, until: now + VOLUME_TIMEOUT, written: false };
+        self.awaited.insert(of.uid.clone(), awaited);
+        self.writes.spawn(async move {
+            let result = writer.volumes(&steps, &on).await;
+            Done::Volumes { pod: of, result }
+        });
+    }
+
+    /// Binds the pods whose volumes are there by now.
+    fn bind_awaited(&mut self) {
+        let volumes = self.view.snapshot.volumes();
+        let bound = |awaited: &Awaited| {
+            let claim = |claim: &Arc<ClaimInfo>| {
+                volumes.claim(&claim.namespace, &claim.name).is_some_and(|claim| claim.bound)
+            };
+            let mut claims = awaited.plan.bind.iter().map(|(_, claim)| claim).chain(&awaited.plan.provision);
+            awaited.written && claims.all(claim)
         };
-        let Err(error) = result else {
-            let (namespace, name) = (&pod.namespace, &pod.name);
-            let message = format!("Successfully assigned {namespace}/{name} to {node}");
-            self.events.normal(&reference(&pod), "Scheduled", message);
-            return;
-        };
+        let there = self.awaited.iter().filter(|(_, awaited)| bound(awaited));
+        let there: Vec<Arc<str>> = there.map(|(uid, _)| uid.clone()).collect();
+        for uid in there {
+            if let Some(Awaited { pod, node, .. }) = self.awaited.remove(&uid) {
+                self.bind(pod, node);
+            }
+        }
+    }
+
+    fn give_up_waiting(&mut self) {
         let now = self.now();
-        if self.queue.uids().all(|uid| uid != pod.uid) {
+        let late = self.awaited.iter().filter(|(_, awaited)| awaited.until <= now);
+        let late: Vec<Arc<PodInfo>> = late.map(|(_, awaited)| awaited.pod.clone()).collect();
+        for pod in late {
+            self.awaited.remove(&pod.uid);
+            self.failed(&pod, Some("binding volumes: context deadline exceeded"));
+        }
+    }
+
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let now = self.now();
+        match done {
+            Err(error) => tracing::error!(%error, "a write broke off"),
+            Ok(Done::Evicted { pod, failed }) => self.view.queue.evicted(&pod.uid, failed, now),
+            Ok(Done::Volumes { pod, result: Ok(()) }) => {
+                if let Some(awaited) = self.awaited.get_mut(&pod.uid) {
+                    awaited.written = true;
+                }
+                self.bind_awaited();
+            }
+            Ok(Done::Volumes { pod, result: Err(error) }) => {
+                if let Some(awaited) = self.awaited.remove(&pod.uid) {
+                    self.restore(&awaited.plan);
+                }
+                self.failed(&pod, Some(&error.to_string()));
+            }
+            Ok(Done::Bound { pod, node, result: Ok(()) }) => self.writer.bound(&pod, &node),
+            Ok(Done::Bound { pod, node, result: Err(error) }) => {
+                tracing::debug!(pod = %pod.key(), node, %error, "binding failed");
+                let known = error.is_not_found() || error.is_conflict();
+                let message = error.to_string();
+                self.failed(&pod, (!known).then_some(&*message));
+            }
+        }
+    }
+
+    /// Takes assumptions about volumes back, where the watch has said nothing newer.
+    fn restore(&mut self, plan: &VolumePlan) {
+        let volumes = self.view.snapshot.volumes_mut();
+        for (volume, _) in &plan.bind {
+            if volumes.volumes.get(&volume.name).is_some_and(|now| now.revision == volume.revision) {
+                volumes.volumes.insert(volume.name.clone(), volume.clone());
+            }
+        }
+        for claim in &plan.provision {
+            let key = (claim.namespace.clone(), claim.name.clone());
+            if volumes.claims.get(&key).is_some_and(|now| now.revision == claim.revision) {
+                volumes.claims.insert(key, claim.clone());
+            }
+        }
+    }
+
+    /// A pod that was assumed on a node did not get there.
+    fn failed(&mut self, pod: &Arc<PodInfo>, message: Option<&str>) {
+        let Some(waiting) = self.view.queue.get(&pod.uid).cloned() else {
             // Meanwhile bound by someone, or gone: the watch has said what holds.
             return;
-        }
-        tracing::debug!(pod = %pod.key(), node, %error, "binding failed");
-        self.snapshot.remove(&pod.uid);
-        self.queue.changed(Change::PodRemoved, now);
-        self.queue.back_off(&pod.uid, now);
-        if !error.is_not_found() && !error.is_conflict() {
-            self.report(&pod, "SchedulerError", &error.to_string());
-        }
-    }
-
-    fn pod_update(&mut self, update: Update) {
-        match update {
-            Update::Reset { records, .. } => {
-                self.synced.0 = true;
-                let there: HashMap<String, &Arc<Record>> =
-                    records.iter().map(|record| (record.header().uid.to_string(), record)).collect();
-                let known: Vec<String> =
-                    self.snapshot.placed().chain(self.queue.uids()).map(str::to_owned).collect();
-                for uid in known.iter().filter(|uid| !there.contains_key(*uid)) {
-                    self.pod_gone(uid);
-                }
-                records.iter().for_each(|record| self.pod_changed(record));
-            }
-            Update::Changed { record, .. } => self.pod_changed(&record),
-            Update::Deleted { record, .. } => {
-                self.uids.remove(record.key.as_str());
-                self.pod_gone(&record.header().uid);
-            }
-            Update::Progress(_) => {}
-        }
-    }
-
-    fn pod_changed(&mut self, record: &Record) {
-        let pod = Arc::new(PodInfo::read(record));
-        // A successor of the same name: the deletion may have been missed in a reset.
-        let before = self.uids.insert(record.key.as_str().to_owned(), pod.uid.clone());
-        if let Some(before) = before.filter(|uid| *uid != pod.uid) {
-            self.pod_gone(&before);
-        }
-        let now = self.now();
-        if pod.terminal {
-            self.pod_gone(&pod.uid);
-        } else if !pod.node_name.is_empty() {
-            self.queue.remove(&pod.uid);
-            let node = pod.node_name.clone();
-            self.snapshot.place(pod, &node);
-        } else if pod.pending(NAME) {
-            self.queue.set(pod, now);
-        } else {
-            self.pod_gone(&pod.uid);
-        }
-    }
-
-    fn pod_gone(&mut self, uid: &str) {
-        self.queue.remove(uid);
-        if self.snapshot.remove(uid) {
-            let now = self.now();
-            self.queue.changed(Change::PodRemoved, now);
-        }
-    }
-
-    fn node_update(&mut self, update: Update) {
-        match update {
-            Update::Reset { records, .. } => {
-                self.synced.1 = true;
-                let gone: Vec<String> = {
-                    let there = |name: &str| records.iter().any(|record| record.key.name() == name);
-                    let names = self.snapshot.nodes().iter().map(|node| node.name.clone());
-                    names.filter(|name| !there(name)).collect()
-                };
-                gone.iter().for_each(|name| self.snapshot.remove_node(name));
-                records.iter().for_each(|record| self.node_changed(record));
-            }
-            Update::Changed { record, .. } => self.node_changed(&record),
-            Update::Deleted { record, .. } => self.snapshot.remove_node(record.key.name()),
-            Update::Progress(_) => {}
-        }
-    }
-
-    fn node_changed(&mut self, record: &Record) {
-        let node = NodeInfo::read(record);
-        let change = match self.snapshot.node(&node.name) {
-            None => Change::NodeAdded,
-            Some(before) => Change::NodeChanged {
-                labels: before.labels != node.labels,
-                taints: before.taints != node.taints,
-                unschedulable: before.unschedulable != node.unschedulable,
-                allocatable: before.allocatable != node.allocatable || before.max_pods != node.max_pods,
-            },
         };
-        self.snapshot.set_node(node);
         let now = self.now();
-        self.queue.changed(change, now);
+        self.view.queue.back_off(&pod.uid, now);
+        self.view.unassume(&pod.uid, now);
+        if let Some(message) = message {
+            self.writer.report(&waiting, "SchedulerError", message, Some(""));
+        }
     }
 
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
-}
-
-async fn bind(client: Client, pod: Arc<PodInfo>, node: String) -> Bound {
-    let binding = json!({
-        "apiVersion": "v1", "kind": "Binding",
-        "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
-        "target": {"kind": "Node", "name": node},
-    });
-    let at = (pod.namespace.as_str(), pod.name.as_str());
-    let result = match client.create_sub(&PODS, at, "binding", &binding).await {
-        Ok(_) => Ok(()),
-        Err(error @ Error::Transport(_)) => settle(&client, &pod, &node, error).await,
-        Err(error) => Err(error),
-    };
-    Bound { pod, node, result }
-}
-
-/// After a binding that was not answered: did it take effect? Until that is known the
-/// pod keeps its room on the node.
-async fn settle(client: &Client, pod: &PodInfo, node: &str, error: Error) -> Result<(), Error> {
-    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), 0);
-    loop {
-        match client.get(&PODS, &pod.namespace, &pod.name).await {
-            Ok(found) => {
-                let object: serde_json::Value = found.decode()?;
-                let bound = found.uid == pod.uid && object["spec"]["nodeName"] == node;
-                return if bound { Ok(()) } else { Err(error) };
-            }
-            Err(Error::Transport(_)) => tokio::time::sleep(backoff.next_delay()).await,
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn reference(pod: &PodInfo) -> Reference {
-    Reference {
-        api_version: "v1".into(),
-        kind: "Pod".into(),
-        namespace: pod.namespace.clone(),
-        name: pod.name.clone(),
-        uid: pod.uid.clone(),
-        resource_version: pod.revision.to_string(),
-        field_path: String::new(),
-    }
-}
-
-fn shorten(message: &str) -> String {
-    if message.len() <= NOTE_LIMIT {
-        return message.to_owned();
-    }
-    let mut end = NOTE_LIMIT - 4;
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{} ...", &message[..end])
 }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carrack_api::Record;
-use carrack_scheduler::decide::queue::{Change, Queue};
-use carrack_scheduler::decide::{Decision, Filter, NodeInfo, PodInfo, Snapshot, decide};
+use carrack_scheduler::decide::hints::Event;
+use carrack_scheduler::decide::queue::Queue;
+use carrack_scheduler::decide::{
+    Decision, Memory, NodeFacts, Plugin, Plugins, PodInfo, Profile, Snapshot, Turn, decide,
+};
 use serde_json::{Value, json};
 
 fn record(resource: &str, mut object: Value) -> Record {
@@ -16,13 +19,13 @@ fn record(resource: &str, mut object: Value) -> Record {
 }
 
 /// A node of 4 cores, 8Gi and 10 pods, with `more` merged in.
-fn node(name: &str, more: Value) -> NodeInfo {
+fn node(name: &str, more: Value) -> NodeFacts {
     let mut object = json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": {},
         "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "10"}},
     });
     merge(&mut object, &more);
-    NodeInfo::read(&record("nodes", object))
+    NodeFacts::read(&record("nodes", object))
 }
 
 fn pod(name: &str, spec: Value) -> Arc<PodInfo> {
@@ -45,15 +48,20 @@ fn asks(cpu: &str) -> Value {
     json!({"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}]})
 }
 
-fn snapshot(nodes: Vec<NodeInfo>) -> Snapshot {
+fn snapshot(nodes: Vec<NodeFacts>) -> Snapshot {
     let mut snapshot = Snapshot::default();
     nodes.into_iter().for_each(|node| snapshot.set_node(node));
     snapshot
 }
 
+fn decided(snapshot: &mut Snapshot, pod: &Arc<PodInfo>, seed: u64) -> Decision {
+    let turn = Turn { seed, start: 0, now: 0 };
+    decide(snapshot, &mut Memory::default(), pod, (0, &Profile::default()), turn).0
+}
+
 /// `expect` is a node's name, or the message.
-fn check(snapshot: &Snapshot, pod: &PodInfo, expect: &str) {
-    let got = match decide(snapshot, pod, 1, 0).0 {
+fn check(snapshot: &mut Snapshot, pod: &Arc<PodInfo>, expect: &str) {
+    let got = match decided(snapshot, pod, 1) {
         Decision::Place { node, .. } => node,
         Decision::Unschedulable(verdict) => verdict.message,
     };
@@ -62,9 +70,9 @@ fn check(snapshot: &Snapshot, pod: &PodInfo, expect: &str) {
 
 #[test]
 fn refusals_are_worded_as_upstream_does() {
-    check(&snapshot(vec![]), &pod("p", json!({})), "no nodes available to schedule pods");
+    check(&mut snapshot(vec![]), &pod("p", json!({})), "no nodes available to schedule pods");
     check(
-        &snapshot(vec![node("a", json!({"status": {"allocatable": {"pods": "2k"}}}))]),
+        &mut snapshot(vec![node("a", json!({"status": {"allocatable": {"pods": "2k"}}}))]),
         &pod("p", json!({})),
         "a",
     );
@@ -76,21 +84,25 @@ fn refusals_are_worded_as_upstream_does() {
         snapshot
     };
     check(
-        &three(),
+        &mut three(),
         &pod("p", asks("2")),
-        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). preemption: 0/3 \
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). no new \
+         claims to deallocate, preemption: 0/3 \
          nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption is not helpful \
          for scheduling.",
     );
     check(
-        &three(),
+        &mut three(),
         &pod("p", asks("5")),
-        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). preemption: 0/3 \
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). no new \
+         claims to deallocate, preemption: 0/3 \
          nodes are available: 3 Preemption is not helpful for scheduling.",
     );
     let alone = |more: Value| snapshot(vec![node("a", more)]);
     let message = |reason: &str, preemption: &str| {
-        format!("0/1 nodes are available: 1 {reason}. preemption: 0/1 nodes are available: 1 {preemption}.")
+        format!(
+            "0/1 nodes are available: 1 {reason}. no new claims to deallocate, preemption: 0/1 nodes are available: 1 {preemption}."
+        )
     };
     let hopeless = "Preemption is not helpful for scheduling";
     for (node, spec, reason, preemption) in [
@@ -108,7 +120,7 @@ fn refusals_are_worded_as_upstream_does() {
             "No preemption victims found for incoming pod",
         ),
     ] {
-        check(&alone(node), &pod("p", spec), &message(reason, preemption));
+        check(&mut alone(node), &pod("p", spec), &message(reason, preemption));
     }
 }
 
@@ -122,40 +134,41 @@ fn affinity_tolerations_and_ports_choose_the_node() {
         json!({"affinity": {"nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}})
     };
-    check(&two, &pod("in", required(term("zone", "In", &["west", "south"]))), "b");
-    check(&two, &pod("not-in", required(term("zone", "NotIn", &["west"]))), "a");
-    check(&two, &pod("selector", json!({"nodeSelector": {"zone": "west"}})), "b");
+    check(&mut two, &pod("in", required(term("zone", "In", &["west", "south"]))), "b");
+    check(&mut two, &pod("not-in", required(term("zone", "NotIn", &["west"]))), "a");
+    check(&mut two, &pod("selector", json!({"nodeSelector": {"zone": "west"}})), "b");
     let by_name = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["b"]}]});
-    check(&two, &pod("field", required(by_name)), "b");
+    check(&mut two, &pod("field", required(by_name)), "b");
     let preferred = json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
         {"weight": 5, "preference": term("zone", "In", &["west"])}]}}});
-    check(&two, &pod("preferred", preferred), "b");
+    check(&mut two, &pod("preferred", preferred), "b");
     let port = json!({"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80, "hostPort": 80}]}]});
     two.place(pod("holds", port.clone()), "a");
-    check(&two, &pod("port", port), "b");
+    check(&mut two, &pod("port", port), "b");
     two.place(pod("heavy", asks("2")), "b");
-    check(&two, &pod("least", asks("1")), "a");
+    check(&mut two, &pod("least", asks("1")), "a");
 
     let tainted = json!({"spec": {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}});
-    let one = snapshot(vec![node("t", tainted)]);
+    let mut one = snapshot(vec![node("t", tainted)]);
     for toleration in [
         json!({"key": "k", "operator": "Equal", "value": "v", "effect": "NoSchedule"}),
         json!({"key": "k", "operator": "Exists"}),
         json!({"operator": "Exists"}),
     ] {
-        check(&one, &pod("tolerant", json!({"tolerations": [toleration]})), "t");
+        check(&mut one, &pod("tolerant", json!({"tolerations": [toleration]})), "t");
     }
 }
 
 #[test]
 fn equal_nodes_are_drawn_by_seed_and_evenly() {
     let nodes = |n: usize| snapshot((0..n).map(|i| node(&format!("n{i}"), json!({}))).collect());
-    let four = nodes(4);
-    let choice = |name: &str, seed: u64| match decide(&four, &pod(name, json!({})), seed, 0).0 {
+    let mut four = nodes(4);
+    let mut choice = |name: &str, seed: u64| match decided(&mut four, &pod(name, json!({})), seed) {
         Decision::Place { node, .. } => node,
         Decision::Unschedulable(verdict) => panic!("{}", verdict.message),
     };
-    assert_eq!(choice("p", 1), choice("p", 1));
+    let first = choice("p", 1);
+    assert_eq!(first, choice("p", 1));
     let mut counts = std::collections::BTreeMap::new();
     for i in 0..400 {
         *counts.entry(choice(&format!("p{i}"), 1)).or_insert(0) += 1;
@@ -180,29 +193,46 @@ fn pods_and_nodes_may_come_in_any_order() {
 #[test]
 fn waiting_pods_wake_for_what_helps_them() {
     let at = Duration::from_secs;
+    let only = |plugin| Plugins::default().with(plugin);
+    let mut gone = (*pod("gone", json!({}))).clone();
+    gone.node_name = "a".into();
     let mut queue = Queue::default();
     queue.set(pod("low", json!({})), at(0));
     queue.set(pod("high", json!({"priority": 10})), at(0));
     let first = queue.take(at(0)).unwrap();
     let second = queue.take(at(0)).unwrap();
     assert_eq!((first.name.as_str(), second.name.as_str()), ("high", "low"));
-    queue.refused("high", vec![Filter::Resources], at(0));
-    queue.refused("low", vec![Filter::Taints], at(0));
+    queue.refused("high", only(Plugin::NodeResourcesFit), at(0));
+    queue.refused("low", only(Plugin::TaintToleration), at(0));
     assert!(queue.take(at(2)).is_none());
     // A pod leaving helps one of them; its back-off is long over.
-    queue.changed(Change::PodRemoved, at(5));
+    queue.changed(&Event::PodGone(&gone), at(5));
     assert_eq!(queue.take(at(5)).unwrap().name, "high");
-    // A change while it is taken: it backs off instead of waiting.
-    queue.changed(Change::NodeAdded, at(5));
-    queue.refused("high", vec![Filter::Resources], at(5));
-    assert_eq!(queue.take(at(5)).unwrap().name, "low");
-    assert!(queue.take(at(6)).is_none());
-    assert_eq!(queue.next_due(), Some(at(7)));
-    assert_eq!(queue.take(at(7)).unwrap().name, "high");
+    // Now its back-off is not over; but there is nothing else to do.
+    queue.refused("high", only(Plugin::NodeResourcesFit), at(5));
+    queue.changed(&Event::PodGone(&gone), at(5));
+    assert_eq!((queue.next_due(), queue.ready(at(5))), (Some(at(7)), true));
+    assert_eq!(queue.take(at(5)).unwrap().name, "high");
+    // A binding that failed is never tried early.
+    queue.back_off("high", at(5));
+    assert!(!queue.ready(at(5)) && queue.ready(at(6)));
+    // While it evicts, it is not tried; what happens meanwhile is not forgotten.
+    queue.take(at(6)).unwrap();
+    queue.refused("high", only(Plugin::NodeResourcesFit), at(6));
+    queue.evicting("high");
+    queue.changed(&Event::PodGone(&gone), at(20));
+    assert!(!queue.ready(at(20)));
+    queue.evicted("high", false, at(20));
+    assert_eq!(queue.take(at(20)).unwrap().name, "high");
     queue.remove("high");
     // Nothing that it looks at changes: after five minutes it is tried anyway.
-    queue.refused("low", vec![Filter::Affinity], at(10));
-    queue.changed(Change::PodRemoved, at(20));
-    assert_eq!(queue.take(at(309)), None);
-    assert_eq!(queue.take(at(310)).unwrap().name, "low");
+    queue.changed(&Event::PodGone(&gone), at(21));
+    assert!(queue.take(at(299)).is_none());
+    assert_eq!(queue.take(at(300)).unwrap().name, "low");
+    // Gates hold a pod until they are gone.
+    let gated = json!({"schedulingGates": [{"name": "g"}]});
+    queue.set(pod("gated", gated), at(301));
+    assert!(!queue.ready(at(301)));
+    queue.set(pod("gated", json!({})), at(302));
+    assert_eq!(queue.take(at(302)).unwrap().name, "gated");
 }

@@ -32,6 +32,7 @@ fn context(fake: &Arc<Fake>) -> Context {
         clients: Arc::new(move |identity| clients.client(&identity.user)),
         clock: Arc::new(SystemClock),
         seed: 1,
+        profiles: vec![carrack_scheduler::decide::Profile::default()],
     }
 }
 

@@ -1,22 +1,23 @@
 //! What the scheduler keeps of a node, and of the pods on it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use carrack_api::Record;
 use carrack_api::quantity::Quantity;
 use serde_json::Value;
 
+use super::labels::LabelSet;
 use super::pod::PodInfo;
 use super::resources::Resources;
 
-/// A small projection of a node.
+/// What a node says of itself.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct NodeInfo {
+pub struct NodeFacts {
     /// Name.
-    pub name: String,
+    pub name: Box<str>,
     /// Labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: LabelSet,
     /// Taints.
     pub taints: Vec<Taint>,
     /// `spec.unschedulable`.
@@ -26,17 +27,28 @@ pub struct NodeInfo {
     /// How many pods it takes.
     pub max_pods: usize,
     /// Sizes of the images that it has, by name.
-    pub images: Arc<HashMap<String, i64>>,
+    pub images: HashMap<Box<str>, i64>,
+}
+
+/// A node with the pods on it.
+#[derive(Debug, Clone, Default)]
+pub struct NodeInfo {
+    /// What it says of itself; of a node that is not known, only its name.
+    pub facts: Arc<NodeFacts>,
+    /// Whether the node is known.
+    pub known: bool,
     /// Pods on it, or about to be.
-    pub pods: HashMap<String, Arc<PodInfo>>,
-    /// What they ask for.
+    pub pods: Vec<Arc<PodInfo>>,
+    /// What they hold.
     pub requested: Resources,
     /// What they count as when scoring.
     pub weight: Resources,
+    /// Rises with every change that a filter of this node alone can see.
+    pub generation: u64,
 }
 
 /// A taint.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Taint {
     /// Key.
     pub key: String,
@@ -46,8 +58,8 @@ pub struct Taint {
     pub effect: String,
 }
 
-impl NodeInfo {
-    /// Projects a record; without pods.
+impl NodeFacts {
+    /// Projects a record.
     pub fn read(record: &Record) -> Self {
         let object = record.decode();
         let (spec, status) = (&object["spec"], &object["status"]);
@@ -65,39 +77,34 @@ impl NodeInfo {
         let mut images = HashMap::new();
         for image in list(&status["images"]) {
             let size = image["sizeBytes"].as_i64().unwrap_or(0);
-            images.extend(list(&image["names"]).iter().map(|name| (text(name), size)));
+            images.extend(list(&image["names"]).iter().map(|name| (text(name).into(), size)));
         }
         Self {
             name: record.key.name().into(),
-            labels: record.header().labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            labels: record.header().labels.iter().map(|(key, value)| (&**key, &**value)).collect(),
             taints: list(&spec["taints"]).into_iter().map(taint).collect(),
             unschedulable: spec["unschedulable"].as_bool().unwrap_or(false),
             allocatable: Resources::read(&status["allocatable"]),
             max_pods: usize::try_from(pods).unwrap_or(0),
-            images: Arc::new(images),
-            ..Self::default()
+            images,
         }
     }
+}
 
+impl NodeInfo {
     /// Puts a pod on it.
     pub fn add(&mut self, pod: Arc<PodInfo>) {
-        self.requested.add(&pod.requests);
-        self.weight.add(&pod.weight);
-        self.pods.insert(pod.uid.clone(), pod);
+        self.requested.add(pod.requests());
+        self.weight.add(pod.weight());
+        self.pods.push(pod);
     }
 
     /// Takes a pod off it.
-    pub fn remove(&mut self, uid: &str) {
-        if let Some(pod) = self.pods.remove(uid) {
-            self.requested.subtract(&pod.requests);
-            self.weight.subtract(&pod.weight);
-        }
-    }
-
-    /// Takes over the pods of an earlier state of the node.
-    pub fn inherit(&mut self, earlier: &mut Self) {
-        self.pods = std::mem::take(&mut earlier.pods);
-        self.requested = std::mem::take(&mut earlier.requested);
-        self.weight = std::mem::take(&mut earlier.weight);
+    pub fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let at = self.pods.iter().position(|pod| *pod.uid == *uid)?;
+        let pod = self.pods.remove(at);
+        self.requested.subtract(pod.requests());
+        self.weight.subtract(pod.weight());
+        Some(pod)
     }
 }

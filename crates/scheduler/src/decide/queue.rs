@@ -1,18 +1,21 @@
-//! Pods waiting to be placed: active, backing off, or until something changes.
+//! Pods waiting to be placed: active, backing off, gated, or until something changes.
 //!
-//! A pod that fits nowhere waits until a change that one of the refusing filters
-//! looks at; then it is tried again, but not before its back-off is over. Nothing is
-//! polled; after five minutes it is tried anyway, in case the reasoning missed a way.
-//! Time is given as what has passed since some start.
+//! A pod that fits nowhere waits until a change that one of the refusing plugins says
+//! may help ([`super::hints`]); then it is tried again, after its back-off or as soon
+//! as nothing else is to be done. Nothing is polled; after five minutes it is tried
+//! anyway, in case the reasoning missed a way. Waiting pods are kept by who refused
+//! them, so that a change meets only those that it may concern. Time is given as what
+//! has passed since some start.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use carrack_client::backoff::exponential;
 
-use super::filter::Filter;
+use super::hints::Event;
+use super::plugins::Plugins;
 use super::pod::PodInfo;
 
 /// First back-off of a pod.
@@ -22,55 +25,18 @@ const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// Longest wait for a change.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
-/// A change that may let a waiting pod in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// A node came.
-    NodeAdded,
-    /// A node's parts changed.
-    NodeChanged {
-        /// Labels.
-        labels: bool,
-        /// Taints.
-        taints: bool,
-        /// `spec.unschedulable`.
-        unschedulable: bool,
-        /// Allocatable resources.
-        allocatable: bool,
-    },
-    /// A pod left its node, or asks for less.
-    PodRemoved,
-}
-
-impl Change {
-    /// A node's heartbeat: nothing that anyone looks at.
-    const NOTHING: Self =
-        Self::NodeChanged { labels: false, taints: false, unschedulable: false, allocatable: false };
-
-    /// Whether it can change a filter's mind.
-    pub fn helps(self, filter: Filter) -> bool {
-        match self {
-            Self::NodeAdded => true,
-            Self::PodRemoved => matches!(filter, Filter::Resources | Filter::HostPorts),
-            Self::NodeChanged { labels, taints, unschedulable, allocatable } => match filter {
-                Filter::Affinity => labels,
-                Filter::Taints => taints,
-                Filter::Unschedulable => unschedulable || taints,
-                Filter::Resources => allocatable,
-                Filter::NoNodes | Filter::NodeName | Filter::HostPorts => false,
-            },
-        }
-    }
-}
-
 /// The queue.
 #[derive(Debug, Default)]
 pub struct Queue {
-    pods: HashMap<String, Waiting>,
+    pods: HashMap<Arc<str>, Waiting>,
     /// Highest priority first, then in order of arrival.
-    active: BTreeSet<(Reverse<i64>, u64, String)>,
+    active: BTreeSet<(Reverse<i64>, u64, Arc<str>)>,
     /// By the time at which they become active.
-    timed: BTreeSet<(Duration, String)>,
+    timed: BTreeSet<(Duration, Arc<str>)>,
+    /// Those of `timed` that need not wait for it when nothing else is to be done.
+    eager: BTreeSet<(Duration, Arc<str>)>,
+    /// Those that wait for a change, by who refused them.
+    refused: BTreeMap<Plugins, BTreeSet<Arc<str>>>,
     serial: u64,
 }
 
@@ -78,22 +44,30 @@ pub struct Queue {
 struct Waiting {
     pod: Arc<PodInfo>,
     arrival: u64,
-    attempts: u32,
+    /// Attempts in which it fitted nowhere.
+    refusals: u32,
+    /// Attempts in a row that broke off.
+    errors: u32,
+    /// Evictions for it are under way; a change meanwhile is remembered.
+    evicting: Option<bool>,
     state: State,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Active,
     /// Taken by the scheduler, who has not said yet what became of it.
     Taken,
-    /// A change that came while it was taken: try again.
-    TakenStale,
-    /// Until the time of an entry in `timed`.
-    BackingOff(Duration),
-    /// Until a change helps one of the filters, or a time.
-    Waiting {
-        filters: Vec<Filter>,
+    /// Waits for its gates.
+    Gated,
+    /// Until the time of an entry in `timed`; whether also in `eager`.
+    BackingOff {
+        until: Duration,
+        eager: bool,
+    },
+    /// Until a change helps one of the plugins, or a time.
+    Refused {
+        plugins: Plugins,
         since: Duration,
         until: Duration,
     },
@@ -104,23 +78,36 @@ impl Queue {
     /// try again.
     pub fn set(&mut self, pod: Arc<PodInfo>, now: Duration) {
         let uid = pod.uid.clone();
+        let gated = !pod.gates.is_empty();
         let Some(waiting) = self.pods.get_mut(&uid) else {
             self.serial += 1;
+            let state = if gated { State::Gated } else { State::Active };
             let arrival = self.serial;
-            self.active.insert((Reverse(pod.priority), arrival, uid.clone()));
-            self.pods.insert(uid, Waiting { pod, arrival, attempts: 0, state: State::Active });
+            if !gated {
+                self.active.insert((Reverse(pod.priority), arrival, uid.clone()));
+            }
+            let waiting = Waiting { pod, arrival, refusals: 0, errors: 0, evicting: None, state };
+            self.pods.insert(uid, waiting);
             return;
         };
         let before = std::mem::replace(&mut waiting.pod, pod);
-        let pod = &waiting.pod;
-        if waiting.state == State::Active && before.priority != pod.priority {
-            self.active.remove(&(Reverse(before.priority), waiting.arrival, uid.clone()));
-            self.active.insert((Reverse(pod.priority), waiting.arrival, uid.clone()));
+        let (pod, arrival) = (waiting.pod.clone(), waiting.arrival);
+        match waiting.state {
+            State::Gated if !gated => {
+                waiting.state = State::Active;
+                self.active.insert((Reverse(pod.priority), arrival, uid));
+                return;
+            }
+            State::Active if before.priority != pod.priority => {
+                self.active.remove(&(Reverse(before.priority), arrival, uid.clone()));
+                self.active.insert((Reverse(pod.priority), arrival, uid.clone()));
+            }
+            _ => {}
         }
-        let same = before.requests == pod.requests
-            && before.affinity == pod.affinity
-            && before.tolerations == pod.tolerations
-            && before.host_ports == pod.host_ports;
+        let same = before.needs == pod.needs
+            && before.labels == pod.labels
+            && before.spread == pod.spread
+            && before.terms == pod.terms;
         if !same {
             self.retry(&uid, now);
         }
@@ -128,61 +115,97 @@ impl Queue {
 
     /// Forgets a pod: placed by someone, or gone.
     pub fn remove(&mut self, uid: &str) -> bool {
-        let Some(waiting) = self.pods.remove(uid) else { return false };
+        let Some((uid, waiting)) = self.pods.remove_entry(uid) else { return false };
         match waiting.state {
             State::Active => {
-                self.active.remove(&(Reverse(waiting.pod.priority), waiting.arrival, uid.to_owned()));
+                self.active.remove(&(Reverse(waiting.pod.priority), waiting.arrival, uid));
             }
-            State::BackingOff(until) | State::Waiting { until, .. } => {
-                self.timed.remove(&(until, uid.to_owned()));
+            State::BackingOff { until, .. } => {
+                self.eager.remove(&(until, uid.clone()));
+                self.timed.remove(&(until, uid));
             }
-            State::Taken | State::TakenStale => {}
+            State::Refused { plugins, until, .. } => {
+                self.forget_refusal(plugins, &uid);
+                self.timed.remove(&(until, uid));
+            }
+            State::Taken | State::Gated => {}
         }
         true
+    }
+
+    /// A pod in it.
+    pub fn get(&self, uid: &str) -> Option<&Arc<PodInfo>> {
+        self.pods.get(uid).map(|waiting| &waiting.pod)
     }
 
     /// The next pod to place.
     pub fn take(&mut self, now: Duration) -> Option<Arc<PodInfo>> {
         self.promote(now);
-        let (_, _, uid) = self.active.pop_first()?;
+        let uid = match self.active.pop_first() {
+            Some((_, _, uid)) => uid,
+            None => {
+                let (until, uid) = self.eager.pop_first()?;
+                self.timed.remove(&(until, uid.clone()));
+                uid
+            }
+        };
         let waiting = self.pods.get_mut(&uid)?;
-        waiting.attempts += 1;
         waiting.state = State::Taken;
         Some(waiting.pod.clone())
     }
 
     /// A taken pod fits nowhere.
-    pub fn refused(&mut self, uid: &str, filters: Vec<Filter>, now: Duration) {
-        let Some(waiting) = self.pods.get_mut(uid) else { return };
-        if waiting.state == State::TakenStale {
-            return self.back_off(uid, now);
-        }
+    pub fn refused(&mut self, uid: &str, plugins: Plugins, now: Duration) {
+        let Some((uid, waiting)) = self.entry(uid) else { return };
+        waiting.refusals += 1;
+        waiting.errors = 0;
         let until = now + MAX_WAIT;
-        waiting.state = State::Waiting { filters, since: now, until };
-        self.timed.insert((until, uid.to_owned()));
+        waiting.state = State::Refused { plugins, since: now, until };
+        self.timed.insert((until, uid.clone()));
+        self.refused.entry(plugins).or_default().insert(uid);
     }
 
     /// A taken pod could not be bound.
     pub fn back_off(&mut self, uid: &str, now: Duration) {
-        let Some(waiting) = self.pods.get_mut(uid) else { return };
-        let until = now + exponential(BACKOFF, MAX_BACKOFF, waiting.attempts.saturating_sub(1));
-        waiting.state = State::BackingOff(until);
-        self.timed.insert((until, uid.to_owned()));
+        let Some((uid, waiting)) = self.entry(uid) else { return };
+        waiting.errors += 1;
+        let until = now + exponential(BACKOFF, MAX_BACKOFF, waiting.errors - 1);
+        waiting.state = State::BackingOff { until, eager: false };
+        self.timed.insert((until, uid));
+    }
+
+    /// Evictions for a pod begin: it is not tried before they are done.
+    pub fn evicting(&mut self, uid: &str) {
+        if let Some((_, waiting)) = self.entry(uid) {
+            waiting.evicting = Some(false);
+        }
+    }
+
+    /// They are done: what changed meanwhile counts now, or the failure does.
+    pub fn evicted(&mut self, uid: &str, failed: bool, now: Duration) {
+        let Some((uid, waiting)) = self.entry(uid) else { return };
+        if waiting.evicting.take() == Some(true) || failed {
+            self.retry(&uid, now);
+        }
     }
 
     /// Something changed: wakes whom it may help.
-    pub fn changed(&mut self, change: Change, now: Duration) {
-        if change == Change::NOTHING {
+    pub fn changed(&mut self, event: &Event<'_>, now: Duration) {
+        let concerns = event.concerns();
+        if concerns.is_empty() {
             return;
         }
-        let helped = |waiting: &Waiting| match &waiting.state {
-            State::Waiting { filters, .. } => filters.iter().any(|filter| change.helps(*filter)),
-            State::Taken => true,
-            _ => false,
-        };
-        let uids: Vec<String> =
-            self.pods.iter().filter(|(_, waiting)| helped(waiting)).map(|(uid, _)| uid.clone()).collect();
-        for uid in uids {
+        let mut helped: Vec<Arc<str>> = Vec::new();
+        for (plugins, uids) in &self.refused {
+            // Who was refused by nobody in particular is helped by anything.
+            if !plugins.is_empty() && !plugins.meets(concerns) {
+                continue;
+            }
+            let pods = uids.iter().filter_map(|uid| self.pods.get(uid));
+            let woken = pods.filter(|waiting| plugins.is_empty() || event.helps(*plugins, &waiting.pod));
+            helped.extend(woken.map(|waiting| waiting.pod.uid.clone()));
+        }
+        for uid in helped {
             self.retry(&uid, now);
         }
     }
@@ -195,41 +218,63 @@ impl Queue {
     /// Whether a pod can be taken now.
     pub fn ready(&mut self, now: Duration) -> bool {
         self.promote(now);
-        !self.active.is_empty()
+        !(self.active.is_empty() && self.eager.is_empty())
     }
 
     /// Uids of all pods in it.
     pub fn uids(&self) -> impl Iterator<Item = &str> {
-        self.pods.keys().map(String::as_str)
+        self.pods.keys().map(|uid| &**uid)
     }
 
-    /// Makes a waiting pod active, or lets it finish its back-off first.
-    fn retry(&mut self, uid: &str, now: Duration) {
-        let Some(waiting) = self.pods.get_mut(uid) else { return };
-        match waiting.state {
-            State::Taken => waiting.state = State::TakenStale,
-            State::Waiting { since, until, .. } => {
-                self.timed.remove(&(until, uid.to_owned()));
-                let over = since + exponential(BACKOFF, MAX_BACKOFF, waiting.attempts.saturating_sub(1));
-                if over <= now {
-                    waiting.state = State::Active;
-                    self.active.insert((Reverse(waiting.pod.priority), waiting.arrival, uid.to_owned()));
-                } else {
-                    waiting.state = State::BackingOff(over);
-                    self.timed.insert((over, uid.to_owned()));
-                }
+    fn entry(&mut self, uid: &str) -> Option<(Arc<str>, &mut Waiting)> {
+        let (uid, _) = self.pods.get_key_value(uid)?;
+        let uid = uid.clone();
+        self.pods.get_mut(&uid).map(|waiting| (uid, waiting))
+    }
+
+    fn forget_refusal(&mut self, plugins: Plugins, uid: &Arc<str>) {
+        if let Some(uids) = self.refused.get_mut(&plugins) {
+            uids.remove(uid);
+            if uids.is_empty() {
+                self.refused.remove(&plugins);
             }
-            _ => {}
+        }
+    }
+
+    /// Lets a refused pod be tried again once its back-off is over.
+    fn retry(&mut self, uid: &str, now: Duration) {
+        let Some((uid, waiting)) = self.entry(uid) else { return };
+        let State::Refused { plugins, since, until } = waiting.state else { return };
+        if let Some(changed) = &mut waiting.evicting {
+            *changed = true;
+            return;
+        }
+        let over = since + exponential(BACKOFF, MAX_BACKOFF, waiting.refusals.saturating_sub(1));
+        let place = (Reverse(waiting.pod.priority), waiting.arrival, uid.clone());
+        waiting.state =
+            if over <= now { State::Active } else { State::BackingOff { until: over, eager: true } };
+        self.timed.remove(&(until, uid.clone()));
+        self.forget_refusal(plugins, &uid);
+        if over <= now {
+            self.active.insert(place);
+        } else {
+            self.timed.insert((over, uid.clone()));
+            self.eager.insert((over, uid));
         }
     }
 
     fn promote(&mut self, now: Duration) {
         while let Some((due, uid)) = self.timed.first().cloned().filter(|(due, _)| *due <= now) {
             self.timed.remove(&(due, uid.clone()));
-            if let Some(waiting) = self.pods.get_mut(&uid) {
-                waiting.state = State::Active;
-                self.active.insert((Reverse(waiting.pod.priority), waiting.arrival, uid));
+            self.eager.remove(&(due, uid.clone()));
+            let Some(waiting) = self.pods.get_mut(&uid) else { continue };
+            let before = waiting.state;
+            waiting.state = State::Active;
+            let place = (Reverse(waiting.pod.priority), waiting.arrival, uid.clone());
+            if let State::Refused { plugins, .. } = before {
+                self.forget_refusal(plugins, &uid);
             }
+            self.active.insert(place);
         }
     }
 }

@@ -6,7 +6,7 @@ use carrack_api::quantity::Quantity;
 use serde_json::{Map, Value};
 
 /// Amounts by resource; cpu in thousandths, everything else in units.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Resources {
     /// cpu in thousandths of a core.
     pub milli_cpu: i64,
@@ -15,7 +15,7 @@ pub struct Resources {
     /// ephemeral-storage in bytes.
     pub ephemeral: i64,
     /// Everything else, such as hugepages and extended resources.
-    pub others: BTreeMap<String, i64>,
+    pub others: BTreeMap<Box<str>, i64>,
 }
 
 /// What a container without a request for cpu counts as when scoring.
@@ -34,10 +34,10 @@ impl Resources {
                 "cpu" => resources.milli_cpu = quantity.milli_value(),
                 "memory" => resources.memory = quantity.value(),
                 "ephemeral-storage" => resources.ephemeral = quantity.value(),
-                "pods" => {}
-                other => {
-                    resources.others.insert(other.to_owned(), quantity.value());
+                other if is_scalar(other) => {
+                    resources.others.insert(other.into(), quantity.value());
                 }
+                _ => {}
             }
         }
         resources
@@ -59,7 +59,12 @@ impl Resources {
         self.memory -= other.memory;
         self.ephemeral -= other.ephemeral;
         for (name, amount) in &other.others {
-            *self.others.entry(name.clone()).or_default() -= amount;
+            if let Some(mine) = self.others.get_mut(name) {
+                *mine -= amount;
+                if *mine == 0 {
+                    self.others.remove(name);
+                }
+            }
         }
     }
 
@@ -85,26 +90,38 @@ impl Resources {
 
 /// What a pod asks for: its containers and sidecars together, or its largest moment
 /// of initialisation (KEP-753); pod-level requests instead where given (KEP-2837);
-/// and its overhead. With `for_scoring`, containers that ask for nothing count a little.
-pub fn pod_requests(spec: &Value, for_scoring: bool) -> Resources {
-    let request = |container: &Value| {
-        let requests = &container["resources"]["requests"];
-        let mut resources = Resources::read(requests);
-        if for_scoring && requests["cpu"].is_null() {
+/// and its overhead. With a status, what was resized counts as the larger of what is
+/// wanted and what is held (KEP-1287). With `for_scoring`, containers that ask for
+/// nothing count a little.
+pub fn pod_requests(spec: &Value, status: Option<&Value>, for_scoring: bool) -> Resources {
+    let resize = status.filter(|status| is_resized(status));
+    let infeasible = resize.is_some_and(is_infeasible);
+    let request = |container: &Value, statuses: &str| {
+        let wanted = &container["resources"]["requests"];
+        let mut resources = Resources::read(wanted);
+        let found = resize.and_then(|status| {
+            let all = status[statuses].as_array()?;
+            all.iter().find(|one| one["name"] == container["name"] && !one["resources"].is_null())
+        });
+        if let Some(found) = found {
+            resources = effective(resources, found, infeasible);
+        }
+        if for_scoring && wanted["cpu"].is_null() && resources.milli_cpu == 0 {
             resources.milli_cpu = DEFAULT_MILLI_CPU;
         }
-        if for_scoring && requests["memory"].is_null() {
+        if for_scoring && wanted["memory"].is_null() && resources.memory == 0 {
             resources.memory = DEFAULT_MEMORY;
         }
         resources
     };
     let list = |field: &str| spec[field].as_array().into_iter().flatten();
     let mut total = Resources::default();
-    list("containers").for_each(|container| total.add(&request(container)));
+    list("containers").for_each(|container| total.add(&request(container, "containerStatuses")));
     let (mut sidecars, mut initialising) = (Resources::default(), Resources::default());
     for container in list("initContainers") {
-        let mut now = request(container);
-        if container["restartPolicy"] == "Always" {
+        let sidecar = container["restartPolicy"] == "Always";
+        let mut now = request(container, if sidecar { "initContainerStatuses" } else { "" });
+        if sidecar {
             total.add(&now);
             sidecars.add(&now);
             now = sidecars.clone();
@@ -114,17 +131,53 @@ pub fn pod_requests(spec: &Value, for_scoring: bool) -> Resources {
         initialising.raise(&now);
     }
     total.raise(&initialising);
-    let whole = &spec["resources"]["requests"];
-    let level = Resources::read(whole);
-    if !whole["cpu"].is_null() {
-        total.milli_cpu = level.milli_cpu;
-    }
-    if !whole["memory"].is_null() {
-        total.memory = level.memory;
-    }
-    total.others.extend(level.others.into_iter().filter(|(name, _)| name.starts_with("hugepages-")));
+    pod_level(&mut total, &spec["resources"]["requests"], resize, infeasible);
     total.add(&Resources::read(&spec["overhead"]));
     total
+}
+
+/// Requests of the whole pod take the place of those of its containers.
+fn pod_level(total: &mut Resources, wanted: &Value, resize: Option<&Value>, infeasible: bool) {
+    let mut level = Resources::read(wanted);
+    if let Some(status) = resize.filter(|status| !status["resources"].is_null()) {
+        level = effective(level, status, infeasible);
+    }
+    if !wanted["cpu"].is_null() {
+        total.milli_cpu = level.milli_cpu;
+    }
+    if !wanted["memory"].is_null() {
+        total.memory = level.memory;
+    }
+    let pages = level.others.into_iter().filter(|(name, _)| name.starts_with("hugepages-"));
+    total.others.extend(pages);
+}
+
+/// Whether a pod's status says what was resized.
+pub fn is_resized(status: &Value) -> bool {
+    let says =
+        |field: &str| status[field].as_array().into_iter().flatten().any(|one| !one["resources"].is_null());
+    !status["resources"].is_null() || says("containerStatuses") || says("initContainerStatuses")
+}
+
+fn is_infeasible(status: &Value) -> bool {
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.any(|one| one["type"] == "PodResizePending" && one["reason"] == "Infeasible")
+}
+
+/// The larger of wanted, actuated and allocated; a resize that cannot be done is not wanted.
+fn effective(wanted: Resources, status: &Value, infeasible: bool) -> Resources {
+    let mut all = if infeasible { Resources::default() } else { wanted };
+    all.raise(&Resources::read(&status["resources"]["requests"]));
+    all.raise(&Resources::read(&status["allocatedResources"]));
+    all
+}
+
+/// Whether a resource is one that nodes count besides cpu, memory and storage: extended
+/// ones, huge pages, those of Kubernetes' own domain, and volumes to attach.
+fn is_scalar(name: &str) -> bool {
+    name.starts_with("hugepages-")
+        || name.starts_with("attachable-volumes-")
+        || (name.contains('/') && !name.starts_with("requests."))
 }
 
 #[cfg(test)]
@@ -133,7 +186,7 @@ mod tests {
     use serde_json::json;
 
     fn check(spec: Value, milli_cpu: i64, memory: i64) {
-        let got = pod_requests(&spec, false);
+        let got = pod_requests(&spec, None, false);
         assert_eq!((got.milli_cpu, got.memory), (milli_cpu, memory), "{spec}");
     }
 
@@ -165,7 +218,8 @@ mod tests {
 
     #[test]
     fn silence_counts_a_little_when_scoring() {
-        let got = pod_requests(&json!({"containers": [{}, {"resources": {"requests": {"cpu": "1"}}}]}), true);
+        let got =
+            pod_requests(&json!({"containers": [{}, {"resources": {"requests": {"cpu": "1"}}}]}), None, true);
         assert_eq!((got.milli_cpu, got.memory), (1100, 400 << 20));
     }
 }
