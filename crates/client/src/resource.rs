@@ -81,7 +81,8 @@ pub static PERSISTENT_VOLUME_CLAIMS: Resource = core("persistentvolumeclaims", "
 /// `v1` replicationcontrollers.
 pub static REPLICATION_CONTROLLERS: Resource = core("replicationcontrollers", "ReplicationController", true);
 /// `apps/v1` statefulsets.
-pub static STATEFUL_SETS: Resource = grouped("apps", "statefulsets", "statefulsets.apps", "StatefulSet", true);
+pub static STATEFUL_SETS: Resource =
+    grouped("apps", "statefulsets", "statefulsets.apps", "StatefulSet", true);
 /// `policy/v1` poddisruptionbudgets.
 pub static POD_DISRUPTION_BUDGETS: Resource =
     grouped("policy", "poddisruptionbudgets", "poddisruptionbudgets.policy", "PodDisruptionBudget", true);
