@@ -164,6 +164,10 @@ impl Store for Etcd {
         self.mirror.snapshot(resource)
     }
 
+    fn snapshot_at(&self, resource: &str, revision: Revision) -> Result<Snapshot, Expired> {
+        self.mirror.snapshot_at(resource, revision)
+    }
+
     fn watch(&self, resource: &str, from: Revision) -> Result<Watch, Expired> {
         self.mirror.watch(resource, from)
     }

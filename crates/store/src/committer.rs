@@ -3,18 +3,29 @@
 //! Whatever is waiting becomes one batch: each write is checked against the head
 //! (and the batch so far) and given its revision; the engine stores the batch with
 //! one sync; the head is published, watchers wake, everyone is answered. Throughput
-//! comes from batching, latency from one sync.
+//! comes from batching, latency from one sync. Housekeeping goes in small steps between
+//! batches.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use carrack_api::{Key, Record};
+use carrack_api::{Content, Key, Record, Revision};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Failure};
 use crate::head::{Accepted, Shared, accept};
 use crate::{Change, CommitError, Committed, Write};
+
+/// What the committer is asked to do.
+pub(crate) enum Job {
+    /// A write.
+    Write(Waiting),
+    /// To replace everything.
+    Replace(Replacement),
+    /// To store everything anew in the form of today, in small steps.
+    Rewrite,
+}
 
 /// A write and where its answer goes.
 pub(crate) struct Waiting {
@@ -22,24 +33,54 @@ pub(crate) struct Waiting {
     pub(crate) answer: oneshot::Sender<Result<Committed, CommitError>>,
 }
 
+/// Everything that is to be there, and where the new revision is told.
+pub(crate) struct Replacement {
+    pub(crate) objects: Vec<(Key, Content)>,
+    /// The new revisions are above this one too.
+    pub(crate) above: Revision,
+    pub(crate) answer: oneshot::Sender<Result<Revision, CommitError>>,
+}
+
 /// Starts the committer's thread. It ends, closing the engine, when every sender of
 /// the queue is gone.
-pub(crate) fn start(
-    shared: Arc<Shared>,
-    mut engine: Box<dyn Engine>,
-) -> (mpsc::Sender<Waiting>, JoinHandle<()>) {
+pub(crate) fn start(shared: Arc<Shared>, mut engine: Box<dyn Engine>) -> (mpsc::Sender<Job>, JoinHandle<()>) {
     let (sender, mut queue) = mpsc::channel(shared.limits().queue);
     let thread = std::thread::Builder::new()
         .name("committer".into())
         .spawn(move || {
-            let mut batch = Vec::new();
-            while queue.blocking_recv_many(&mut batch, shared.limits().batch) > 0 {
-                commit(&shared, &mut *engine, std::mem::take(&mut batch));
+            let mut jobs = Vec::new();
+            let mut more = true;
+            loop {
+                if more && queue.is_empty() && !queue.is_closed() {
+                    more = engine.tidy(true);
+                    continue;
+                }
+                if queue.blocking_recv_many(&mut jobs, shared.limits().batch) == 0 {
+                    break;
+                }
+                work(&shared, &mut *engine, &mut jobs);
+                more = engine.tidy(false);
             }
             engine.close(shared.revision());
         })
         .expect("a process that cannot start one thread cannot run a store");
     (sender, thread)
+}
+
+/// Does what is asked, in order; neighbouring writes make one batch.
+fn work(shared: &Shared, engine: &mut dyn Engine, jobs: &mut Vec<Job>) {
+    let mut batch = Vec::with_capacity(jobs.len());
+    for job in jobs.drain(..) {
+        match job {
+            Job::Write(waiting) => batch.push(waiting),
+            Job::Replace(replacement) => {
+                commit(shared, engine, std::mem::take(&mut batch));
+                replace(shared, engine, replacement);
+            }
+            Job::Rewrite => engine.rewrite(),
+        }
+    }
+    commit(shared, engine, batch);
 }
 
 fn commit(shared: &Shared, engine: &mut dyn Engine, batch: Vec<Waiting>) {
@@ -66,19 +107,51 @@ fn commit(shared: &Shared, engine: &mut dyn Engine, batch: Vec<Waiting>) {
             Err(refused) => answers.push((answer, Err(refused))),
         }
     }
+    let mut gone = Vec::new();
     let stored = if accepted.is_empty() { Ok(()) } else { engine.persist(&accepted, sync) };
     match stored {
-        Ok(()) => shared.publish(&accepted),
-        Err(reason) => {
-            tracing::error!(%reason, writes = accepted.len(), "cannot make writes durable");
+        Ok(()) => gone = shared.publish(&accepted),
+        Err(failure) => {
+            let error = refusal(failure, accepted.len());
             for (_, answer) in &mut answers {
                 // A conflict may have been with a write of this very batch.
-                *answer = Err(CommitError::Unavailable(reason.clone()));
+                *answer = Err(error.clone());
             }
         }
     }
     for (sender, answer) in answers {
         // Whoever gave up waiting does not need the answer; the write stands.
         let _ = sender.send(answer);
+    }
+    engine.forget(&gone);
+}
+
+fn replace(shared: &Shared, engine: &mut dyn Engine, replacement: Replacement) {
+    let Replacement { objects, above, answer } = replacement;
+    let first = shared.revision().max(above) + 1;
+    let record = |(at, (key, content))| Arc::new(Record { key, revision: first + at as Revision, content });
+    let records: Vec<_> = objects.into_iter().enumerate().map(record).collect();
+    let revision = first + records.len() as Revision;
+    let done = match engine.replace(&records, revision) {
+        Ok(()) => {
+            shared.replace(records, revision);
+            Ok(revision)
+        }
+        Err(failure) => Err(refusal(failure, records.len())),
+    };
+    // Whoever gave up waiting will find it done.
+    let _ = answer.send(done);
+}
+
+fn refusal(failure: Failure, writes: usize) -> CommitError {
+    match failure {
+        Failure::Full => {
+            tracing::error!(writes, "the disk is full; writes are refused until there is space");
+            CommitError::Full
+        }
+        Failure::Other(reason) => {
+            tracing::error!(%reason, writes, "cannot make writes durable");
+            CommitError::Unavailable(reason)
+        }
     }
 }

@@ -119,7 +119,7 @@ async fn ranges(store: &dyn Store) {
 }
 
 fn told(events: &[Arc<Event>]) -> Vec<(Change, Value, Option<String>)> {
-    let before = |e: &Event| e.previous.as_ref().and_then(|h| h.label("value").map(str::to_owned));
+    let before = |e: &Event| e.previous.as_ref().and_then(|r| r.header().label("value").map(str::to_owned));
     events.iter().map(|e| (e.change, e.record.decode()["data"]["value"].clone(), before(e))).collect()
 }
 

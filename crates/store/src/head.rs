@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use carrack_api::{Key, Record, Revision};
+use carrack_api::{Content, Key, Record, Revision};
 use tokio::sync::watch;
 
 use crate::history::{Change, Event, History};
@@ -23,8 +23,11 @@ pub(crate) struct Shared {
 
 struct Head {
     revision: Revision,
-    /// Revision at which history begins for every resource.
+    /// Revision at which history begins for every resource without changes since.
     start: Revision,
+    /// Between these two, writes may have been lost in a power cut: whoever has seen
+    /// one of them must list again.
+    lost: (Revision, Revision),
     resources: HashMap<Arc<str>, Resource>,
 }
 
@@ -46,6 +49,13 @@ impl Resource {
     }
 }
 
+/// A head that is being filled with what an engine has kept.
+pub(crate) struct Loading {
+    head: Head,
+    limits: Limits,
+    gone: Vec<Arc<Event>>,
+}
+
 /// A write that has passed its check and has its revision.
 #[derive(Debug, Clone)]
 pub(crate) struct Accepted {
@@ -53,6 +63,71 @@ pub(crate) struct Accepted {
     pub(crate) change: Change,
     /// The new record; for a deletion, the one that goes.
     pub(crate) record: Arc<Record>,
+    /// Revision of the record whose place it takes; 0 when there was none.
+    pub(crate) replaced: Revision,
+}
+
+// === impl Loading ===
+
+impl Loading {
+    /// A head whose history begins at `start` for every resource.
+    pub(crate) fn new(start: Revision, limits: Limits) -> Self {
+        let head = Head { revision: start, start, lost: (0, 0), resources: HashMap::new() };
+        Self { head, limits, gone: Vec::new() }
+    }
+
+    /// History of a resource begins at `since`. Before the resource's first row.
+    pub(crate) fn since(&mut self, resource: &str, since: Revision) {
+        self.head.resources.insert(resource.into(), Resource::new(since.max(self.head.start)));
+    }
+
+    /// A write, in order of revision; `None` is a deletion. Returns whether it follows
+    /// on what came before: it took the place of `replaced`.
+    pub(crate) fn write(
+        &mut self,
+        key: Key,
+        revision: Revision,
+        replaced: Revision,
+        content: Option<Content>,
+    ) -> bool {
+        let name = key.resource();
+        if !self.head.resources.contains_key(name) {
+            self.since(&name.to_owned(), 0);
+        }
+        let resource = self.head.resources.get_mut(key.resource()).expect("inserted above");
+        let current = resource.map.get(&key).cloned();
+        let past = revision <= resource.history.since();
+        let (change, record) = match (content, current.as_ref()) {
+            (Some(content), current) => {
+                let change = if current.is_some() { Change::Updated } else { Change::Created };
+                (change, Arc::new(Record { key, revision, content }))
+            }
+            (None, Some(record)) => (Change::Deleted, record.clone()),
+            (None, None) => return past,
+        };
+        let follows = replaced == current.as_ref().map_or(0, |record| record.revision);
+        let write = Accepted { revision, change, record, replaced };
+        if past {
+            resource.apply(&write, current.as_deref());
+        } else {
+            resource.publish(&write, &self.limits, &mut self.gone);
+        }
+        self.head.revision = self.head.revision.max(revision);
+        past || follows
+    }
+
+    /// The newest revision so far, or where history begins.
+    pub(crate) fn revision(&self) -> Revision {
+        self.head.revision
+    }
+
+    /// The head, at `revision`; between `known` and there, writes may have been lost.
+    /// Returns what did not fit into the history, too.
+    pub(crate) fn finish(mut self, known: Revision, revision: Revision) -> (Arc<Shared>, Vec<Arc<Event>>) {
+        self.head.revision = revision;
+        self.head.lost = (known, revision);
+        (Arc::new(Shared { head: RwLock::new(self.head), limits: self.limits }), self.gone)
+    }
 }
 
 // === impl Shared ===
@@ -60,17 +135,11 @@ pub(crate) struct Accepted {
 impl Shared {
     /// A head that holds `records` at `revision`; history starts there.
     pub(crate) fn new(records: Vec<Record>, revision: Revision, limits: Limits) -> Arc<Self> {
-        let mut resources: HashMap<Arc<str>, Resource> = HashMap::new();
+        let mut loading = Loading::new(revision, limits);
         for record in records {
-            let name = record.key.resource();
-            if !resources.contains_key(name) {
-                resources.insert(name.into(), Resource::new(revision));
-            }
-            let resource = resources.get_mut(name).expect("inserted above");
-            resource.labels.update(&record.key, None, Some(record.header()));
-            resource.map.insert_mut(record.key.clone(), Arc::new(record));
+            loading.write(record.key, record.revision, 0, Some(record.content));
         }
-        Arc::new(Self { head: RwLock::new(Head { revision, start: revision, resources }), limits })
+        loading.finish(revision, revision).0
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -96,6 +165,9 @@ impl Shared {
     pub(crate) fn watch(self: &Arc<Self>, resource: &str, from: Revision) -> Result<Watch, Expired> {
         let mut head = self.head_mut();
         let start = head.start;
+        if head.lost.0 < from && from < head.lost.1 {
+            return Err(Expired { from, oldest: head.lost.1 });
+        }
         let name: Arc<str> = match head.resources.get_key_value(resource) {
             Some((name, _)) => name.clone(),
             None => {
@@ -124,9 +196,65 @@ impl Shared {
         Ok((events, head.revision))
     }
 
+    /// One resource as it was at a revision within its history.
+    pub(crate) fn snapshot_at(&self, resource: &str, revision: Revision) -> Result<Snapshot, Expired> {
+        let head = self.head();
+        let expired = |oldest| Err(Expired { from: revision, oldest });
+        if head.lost.0 < revision && revision < head.lost.1 {
+            return expired(head.lost.1);
+        }
+        let Some(entry) = head.resources.get(resource) else {
+            let empty = Snapshot::new(revision, Map::new_sync(), Index::new());
+            return if revision < head.start { expired(head.start) } else { Ok(empty) };
+        };
+        if revision < entry.history.since() {
+            return expired(entry.history.since());
+        }
+        let (mut map, mut labels) = (entry.map.clone(), entry.labels.clone());
+        let undo = entry.history.after(revision);
+        drop(head);
+        for event in undo {
+            let now = (event.change != Change::Deleted).then(|| event.record.header());
+            labels.update(&event.record.key, now, event.previous.as_deref().map(Record::header));
+            match &event.previous {
+                Some(record) => map.insert_mut(record.key.clone(), record.clone()),
+                None => {
+                    map.remove_mut(&event.record.key);
+                }
+            }
+        }
+        Ok(Snapshot::new(revision, map, labels))
+    }
+
+    /// Replaces everything by `records`. Every watch has fallen out of the history,
+    /// which begins anew at `revision`.
+    pub(crate) fn replace(&self, records: Vec<Arc<Record>>, revision: Revision) {
+        let mut head = self.head_mut();
+        for resource in head.resources.values_mut() {
+            resource.map = Map::new_sync();
+            resource.labels = Index::new();
+            resource.history.reset(revision);
+        }
+        (head.start, head.revision, head.lost) = (revision, revision, (0, 0));
+        for record in records {
+            let name = record.key.resource();
+            if !head.resources.contains_key(name) {
+                head.resources.insert(name.into(), Resource::new(revision));
+            }
+            let (revision, change) = (record.revision, Change::Created);
+            let resource = head.resources.get_mut(record.key.resource()).expect("inserted above");
+            resource.apply(&Accepted { revision, change, record, replaced: 0 }, None);
+        }
+        for resource in head.resources.values() {
+            resource.wake.send_replace(revision);
+        }
+    }
+
     /// Makes accepted writes visible, in order, and wakes who watches. The caller
-    /// has made them durable and is the only one who publishes.
-    pub(crate) fn publish(&self, accepted: &[Accepted]) {
+    /// has made them durable and is the only one who publishes. Returns what has fallen
+    /// out of the history.
+    pub(crate) fn publish(&self, accepted: &[Accepted]) -> Vec<Arc<Event>> {
+        let mut gone = Vec::new();
         let mut head = self.head_mut();
         let start = head.start;
         let mut touched: Vec<Arc<str>> = Vec::new();
@@ -143,11 +271,12 @@ impl Shared {
             }
             let name = touched.last().expect("pushed above").clone();
             let entry = head.resources.get_mut(&name).expect("inserted above");
-            entry.publish(write, &self.limits);
+            entry.publish(write, &self.limits, &mut gone);
         }
         for name in touched {
             head.resources[&name].wake.send_replace(head.revision);
         }
+        gone
     }
 
     /// Raises the revision without a write: nothing else happened up to there.
@@ -166,11 +295,23 @@ impl Shared {
 }
 
 impl Resource {
-    fn publish(&mut self, write: &Accepted, limits: &Limits) {
+    fn publish(&mut self, write: &Accepted, limits: &Limits, gone: &mut Vec<Arc<Event>>) {
+        let event = Event {
+            revision: write.revision,
+            change: write.change,
+            record: write.record.clone(),
+            previous: self.map.get(&write.record.key).cloned(),
+            frame: Default::default(),
+        };
+        self.apply(write, event.previous.as_deref());
+        self.history.push(Arc::new(event), limits, gone);
+    }
+
+    /// Brings map and labels up to a write.
+    fn apply(&mut self, write: &Accepted, previous: Option<&Record>) {
         let key = &write.record.key;
-        let previous = self.map.get(key).map(|record| record.content.header.clone());
         let left = (write.change != Change::Deleted).then(|| write.record.header());
-        self.labels.update(key, previous.as_deref(), left);
+        self.labels.update(key, previous.map(Record::header), left);
         match write.change {
             Change::Deleted => {
                 self.map.remove_mut(key);
@@ -179,14 +320,6 @@ impl Resource {
                 self.map.insert_mut(key.clone(), write.record.clone());
             }
         }
-        let event = Event {
-            revision: write.revision,
-            change: write.change,
-            record: write.record.clone(),
-            previous,
-            frame: Default::default(),
-        };
-        self.history.push(Arc::new(event), limits);
     }
 }
 
@@ -212,5 +345,6 @@ pub(crate) fn accept(
         (None, Some(record)) => (Change::Deleted, record.clone()),
         (None, None) => return Err(CommitError::Conflict(None)),
     };
-    Ok(Accepted { revision, change, record })
+    let replaced = current.map_or(0, |record| record.revision);
+    Ok(Accepted { revision, change, record, replaced })
 }

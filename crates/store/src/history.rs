@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use carrack_api::{Header, Record, Revision};
+use carrack_api::{Record, Revision};
 
 use crate::Limits;
 
@@ -28,8 +28,9 @@ pub struct Event {
     pub change: Change,
     /// The object after the change; for a deletion, the last one.
     pub record: Arc<Record>,
-    /// The header before the change: a selector needs both sides.
-    pub previous: Option<Arc<Header>>,
+    /// The object before the change, where there was one: a selector needs both sides,
+    /// and so does whoever wants to know how things were.
+    pub previous: Option<Arc<Record>>,
     /// The frame most watchers send, made by the first of them.
     pub frame: OnceLock<Bytes>,
 }
@@ -50,22 +51,37 @@ impl History {
         Self { events: VecDeque::new(), first: 0, since, bytes: 0 }
     }
 
-    pub(crate) fn push(&mut self, event: Arc<Event>, limits: &Limits) {
+    /// Adds an event; what falls out of the window goes to `gone`.
+    pub(crate) fn push(&mut self, event: Arc<Event>, limits: &Limits, gone: &mut Vec<Arc<Event>>) {
         self.bytes += cost(&event);
         self.events.push_back(event);
         while self.events.len() > 1
             && (self.events.len() > limits.history_events || self.bytes > limits.history_bytes)
         {
-            self.drop_first();
+            gone.extend(self.drop_first());
         }
     }
 
-    fn drop_first(&mut self) {
-        if let Some(event) = self.events.pop_front() {
-            self.bytes -= cost(&event);
-            self.since = event.revision;
-            self.first += 1;
-        }
+    fn drop_first(&mut self) -> Option<Arc<Event>> {
+        let event = self.events.pop_front()?;
+        self.bytes -= cost(&event);
+        self.since = event.revision;
+        self.first += 1;
+        Some(event)
+    }
+
+    /// Forgets everything up to `since`; every watch that stands in the window, or at
+    /// its end, has fallen out of it.
+    pub(crate) fn reset(&mut self, since: Revision) {
+        self.first += self.events.len() as u64 + 1;
+        self.events.clear();
+        self.bytes = 0;
+        self.since = since;
+    }
+
+    /// The events after `revision`, newest first.
+    pub(crate) fn after(&self, revision: Revision) -> Vec<Arc<Event>> {
+        self.events.iter().rev().take_while(|event| event.revision > revision).cloned().collect()
     }
 
     /// The oldest revision from which the window is complete.

@@ -20,6 +20,8 @@ mod local;
 mod mirror;
 mod snapshot;
 mod sqlite;
+mod transform;
+mod value;
 mod watch;
 
 use std::sync::Arc;
@@ -32,6 +34,7 @@ pub use local::Local;
 pub use mirror::Mirror;
 pub use snapshot::Snapshot;
 pub use sqlite::OpenError;
+pub use transform::{PLAIN, Transform, Untransformed};
 pub use watch::{Expired, Watch};
 
 /// How much history and how many waiting writes a store keeps.
@@ -46,11 +49,13 @@ pub struct Limits {
     pub queue: usize,
     /// Writes in one batch at most.
     pub batch: usize,
+    /// Pages of 8 kB that a database may have; a write beyond them finds a full disk.
+    pub database_pages: Option<u32>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { history_bytes: 8 << 20, history_events: 20_000, queue: 4096, batch: 512 }
+        Self { history_bytes: 8 << 20, history_events: 20_000, queue: 4096, batch: 512, database_pages: None }
     }
 }
 
@@ -92,6 +97,12 @@ pub enum CommitError {
     /// The key was not as expected. Holds what is there.
     #[error("the stored object is not the expected one")]
     Conflict(Option<Arc<Record>>),
+    /// The disk is full. The write is not visible; it may be tried again, and succeeds
+    /// once there is space.
+    #[error(
+        "the disk that holds the data directory is full; writes resume by themselves once there is space"
+    )]
+    Full,
     /// The backend could not make the batch durable. The write is not visible; it
     /// may be tried again.
     #[error("cannot make writes durable: {0}")]
@@ -109,6 +120,13 @@ pub trait Store: Send + Sync + 'static {
     /// One resource (`pods`, `deployments.apps`) as of the head. It costs nothing to
     /// take, blocks nobody, and stays as it is.
     fn snapshot(&self, resource: &str) -> Snapshot;
+
+    /// One resource as it was at an older revision. Costs as much as there were changes
+    /// since.
+    ///
+    /// # Errors
+    /// [`Expired`] when history does not reach back so far.
+    fn snapshot_at(&self, resource: &str, revision: Revision) -> Result<Snapshot, Expired>;
 
     /// Every change of one resource after `from`, in order, without gaps. Fails with
     /// [`Expired`] when history does not reach back so far; so does a watch that

@@ -4,21 +4,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use carrack_api::{Key, Record, Revision};
+use carrack_api::{Content, Key, Record, Revision};
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::committer::{self, Waiting};
+use crate::committer::{self, Job, Replacement, Waiting};
 use crate::engine::{Engine, Nothing};
 use crate::head::Shared;
 use crate::sqlite::{self, OpenError};
-use crate::{CommitError, Committed, Expired, Limits, Snapshot, Store, Watch, Write};
+use crate::{
+    CommitError, Committed, Expired, Limits, Snapshot, Store, Transform, Untransformed, Watch, Write,
+};
 
 /// A store whose only writer is this process. Dropping it waits until what was
 /// accepted is stored.
 pub struct Local {
     shared: Arc<Shared>,
-    queue: Option<mpsc::Sender<Waiting>>,
+    queue: Option<mpsc::Sender<Job>>,
     committer: Option<JoinHandle<()>>,
 }
 
@@ -33,8 +35,20 @@ impl Local {
     /// # Errors
     /// [`OpenError`] says what is wrong with the file and what to do.
     pub fn sqlite(path: &Path, limits: Limits) -> Result<Self, OpenError> {
-        let (engine, records, revision) = sqlite::open(path)?;
-        Ok(Self::start(Shared::new(records, revision, limits), Box::new(engine)))
+        Self::sqlite_with(path, limits, Arc::new(Untransformed))
+    }
+
+    /// As [`sqlite`](Self::sqlite); what reaches the disk goes through `transform`.
+    ///
+    /// # Errors
+    /// As for [`sqlite`](Self::sqlite).
+    pub fn sqlite_with(
+        path: &Path,
+        limits: Limits,
+        transform: Arc<dyn Transform>,
+    ) -> Result<Self, OpenError> {
+        let (engine, shared) = sqlite::open(path, limits, transform)?;
+        Ok(Self::start(shared, Box::new(engine)))
     }
 
     fn start(shared: Arc<Shared>, engine: Box<dyn Engine>) -> Self {
@@ -44,11 +58,43 @@ impl Local {
 
     async fn send(&self, write: Write) -> Result<Committed, CommitError> {
         let (answer, answered) = oneshot::channel();
-        let stopped = || CommitError::Unavailable("the store is shutting down".into());
-        let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        queue.send(Waiting { write, answer }).await.map_err(|_| stopped())?;
+        self.ask(Job::Write(Waiting { write, answer })).await?;
         answered.await.map_err(|_| stopped())?
     }
+
+    async fn ask(&self, job: Job) -> Result<(), CommitError> {
+        let queue = self.queue.as_ref().ok_or_else(stopped)?;
+        queue.send(job).await.map_err(|_| stopped())
+    }
+
+    /// Replaces everything by `objects`, which get new revisions, above the newest and
+    /// above `above`. Every watch has expired then; whoever followed lists again.
+    /// Returns the new head's revision.
+    ///
+    /// # Errors
+    /// It cannot be made durable; then nothing has changed.
+    pub async fn replace(
+        &self,
+        objects: Vec<(Key, Content)>,
+        above: Revision,
+    ) -> Result<Revision, CommitError> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Job::Replace(Replacement { objects, above, answer })).await?;
+        answered.await.map_err(|_| stopped())?
+    }
+
+    /// Stores what has not the transform's form of today anew, in small steps and while
+    /// nobody waits. Returns once that has begun.
+    ///
+    /// # Errors
+    /// The store is shutting down.
+    pub async fn rewrite(&self) -> Result<(), CommitError> {
+        self.ask(Job::Rewrite).await
+    }
+}
+
+fn stopped() -> CommitError {
+    CommitError::Unavailable("the store is shutting down".into())
 }
 
 impl Store for Local {
@@ -62,6 +108,10 @@ impl Store for Local {
 
     fn snapshot(&self, resource: &str) -> Snapshot {
         self.shared.snapshot(resource)
+    }
+
+    fn snapshot_at(&self, resource: &str, revision: Revision) -> Result<Snapshot, Expired> {
+        self.shared.snapshot_at(resource, revision)
     }
 
     fn watch(&self, resource: &str, from: Revision) -> Result<Watch, Expired> {

@@ -24,14 +24,17 @@ impl Mirror {
 
     /// An object was written: `record` is its new state.
     pub fn put(&self, record: Record) {
-        let change = if self.get(&record.key).is_some() { Change::Updated } else { Change::Created };
-        self.publish(Accepted { revision: record.revision, change, record: Arc::new(record) });
+        let replaced = self.get(&record.key).map_or(0, |before| before.revision);
+        let change = if replaced == 0 { Change::Created } else { Change::Updated };
+        let revision = record.revision;
+        self.publish(Accepted { revision, change, record: Arc::new(record), replaced });
     }
 
     /// An object was deleted at `revision`. Nothing happens when it is not known.
     pub fn delete(&self, key: &Key, revision: Revision) {
         if let Some(record) = self.get(key) {
-            self.publish(Accepted { revision, change: Change::Deleted, record });
+            let replaced = record.revision;
+            self.publish(Accepted { revision, change: Change::Deleted, record, replaced });
         }
     }
 
@@ -60,6 +63,14 @@ impl Mirror {
     /// As [`Store::snapshot`](crate::Store::snapshot).
     pub fn snapshot(&self, resource: &str) -> Snapshot {
         self.shared.snapshot(resource)
+    }
+
+    /// As [`Store::snapshot_at`](crate::Store::snapshot_at).
+    ///
+    /// # Errors
+    /// [`Expired`].
+    pub fn snapshot_at(&self, resource: &str, revision: Revision) -> Result<Snapshot, Expired> {
+        self.shared.snapshot_at(resource, revision)
     }
 
     /// As [`Store::watch`](crate::Store::watch).

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::strategy::held_by;
 use crate::auth::node::references::text;
 use crate::clock::rfc3339;
-use crate::registry::Registry;
+use crate::registry::{Registry, not_stored};
 use crate::request::User;
 
 pub(super) const ADDRESSES: &str = "ipaddresses.networking.k8s.io";
@@ -95,7 +95,7 @@ pub(super) async fn claim_port(
     match store.commit(write).await {
         Ok(_) => Ok(Claim::Taken),
         Err(CommitError::Conflict(record)) => Ok(claim_on(record, holder)),
-        Err(error) => Err(Status::internal(error)),
+        Err(error) => Err(not_stored(&error)),
     }
 }
 

@@ -41,7 +41,7 @@ pub use patch::PatchType;
 pub use read::{Items, ListOptions, Listed, Scope, VersionMatch};
 pub(crate) use watch::too_old;
 pub use watch::{Item, Seen, Start, Watcher};
-pub(crate) use write::{check_fields, to_version};
+pub(crate) use write::{check_fields, not_stored, to_version};
 
 use crate::clock::Clock;
 use crate::request::User;

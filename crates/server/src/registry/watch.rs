@@ -167,7 +167,7 @@ impl Watcher {
         let now = event.change != Change::Deleted && self.scope.matches(record);
         let before = match &event.previous {
             _ if event.change == Change::Created => false,
-            Some(header) => self.scope.matches_header(record, header),
+            Some(before) => self.scope.matches(before),
             None => self.scope.matches(record),
         };
         let seen = match (before, now) {

@@ -15,6 +15,9 @@ use crate::seams::{AdmissionRequest, Finish, Operation, Strategy};
 /// Warnings about a body's fields that are sent at most.
 const FIELD_WARNINGS: usize = 100;
 
+/// Seconds after which to try a write again that found the disk full.
+const FULL_RETRY_SECONDS: u32 = 5;
+
 /// What admission has taken for a write.
 pub(crate) struct Reserved(Vec<Finish>);
 
@@ -172,8 +175,21 @@ impl Registry {
         match self.store.commit(Write { key, expect, content, unsynced }).await {
             Ok(committed) => Ok(Ok(committed)),
             Err(CommitError::Conflict(record)) => Ok(Err(record)),
-            Err(error @ CommitError::Unavailable(_)) => Err(Status::internal(error)),
+            Err(error) => Err(not_stored(&error)),
         }
+    }
+}
+
+/// Why the store did not take a write: 507 for a full disk, with a time after which to
+/// try again, for it passes by itself.
+pub(crate) fn not_stored(error: &CommitError) -> Status {
+    match error {
+        CommitError::Full => {
+            let mut status = Status::other(507, "InsufficientStorage", error.to_string());
+            status.details = serde_json::json!({"retryAfterSeconds": FULL_RETRY_SECONDS});
+            status
+        }
+        error => Status::internal(error),
     }
 }
 
