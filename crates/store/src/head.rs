@@ -92,7 +92,7 @@ impl Loading {
     ) -> bool {
         let name = key.resource();
         if !self.head.resources.contains_key(name) {
-            self.since(&name.to_owned(), 0);
+            self.since(name, 0);
         }
         let resource = self.head.resources.get_mut(key.resource()).expect("inserted above");
         let current = resource.map.get(&key).cloned();
