@@ -223,6 +223,14 @@ impl Record {
         Some(Self { key, revision, content: Content::encode(object, selectable)? })
     }
 
+    /// The value of a selectable field of a built-in kind (`spec.nodeName`), which costs
+    /// no decoding; empty when the object lacks it, `None` when the header was made
+    /// without selectable fields or the kind has no such one.
+    pub fn field(&self, label: &str) -> Option<&str> {
+        let at = crate::kinds::selectable::position(self.key.resource(), label)?;
+        self.header().fields.get(at).map(|value| &**value)
+    }
+
     /// Shorthand for the header.
     pub fn header(&self) -> &Header {
         &self.content.header

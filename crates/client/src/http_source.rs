@@ -184,7 +184,8 @@ impl Feed {
         let map = object.as_object_mut()?;
         map.entry("kind").or_insert_with(|| json!(self.resource.kind));
         map.entry("apiVersion").or_insert_with(|| json!(self.resource.api_version()));
-        Record::from_wire::<&str>(&self.resource.store, object, &[]).map(Arc::new)
+        let fields = carrack_api::kinds::field_paths(&self.resource.store);
+        Record::from_wire(&self.resource.store, object, &fields).map(Arc::new)
     }
 
     fn path(&self, options: &[(&str, &str)]) -> String {

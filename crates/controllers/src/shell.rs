@@ -1,6 +1,7 @@
 //! What the controllers' shells share: identities, queues, wake-ups, the run loop's
 //! start, and a live check before adopting.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use carrack_api::{Key, Record, Value};
@@ -88,18 +89,20 @@ pub(crate) const BY_NODE: &str = "node";
 
 /// Index function of [`BY_NODE`]: nothing for a pod that is not bound.
 pub(crate) fn node_name(pod: &Record) -> Vec<String> {
-    #[derive(serde::Deserialize, Default)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Spec {
-        node_name: String,
+    let name = pod_field(pod, "spec.nodeName");
+    if name.is_empty() { Vec::new() } else { vec![name.into_owned()] }
+}
+
+/// A selectable field of a pod: out of the header where it has it.
+pub(crate) fn pod_field<'a>(pod: &'a Record, label: &str) -> Cow<'a, str> {
+    match pod.field(label) {
+        Some(value) => value.into(),
+        None => {
+            let tree = pod.decode();
+            let value = label.split('.').try_fold(&tree, |value, part| value.get(part));
+            value.and_then(Value::as_str).unwrap_or_default().to_owned().into()
+        }
     }
-    #[derive(serde::Deserialize, Default)]
-    #[serde(default)]
-    struct Bound {
-        spec: Spec,
-    }
-    let name = read::<Bound>(pod).unwrap_or_default().spec.node_name;
-    if name.is_empty() { Vec::new() } else { vec![name] }
 }
 
 /// Decodes a record into a projection. The server stores nothing that does not fit,

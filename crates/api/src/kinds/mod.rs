@@ -14,13 +14,15 @@
 //! categories; a subresource has the kind of its bodies, verbs, and that kind's group
 //! and version when it is of another group.
 
-mod selectable;
+pub(crate) mod selectable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::kind::{Kind, Kinds, Subresource, Version, api_version, group_version};
 use crate::schema::Schema;
+
+pub use selectable::field_paths;
 
 /// Verbs of a resource that is stored, in discovery's order.
 const ALL_VERBS: &str = "create,delete,deletecollection,get,list,patch,update,watch";

@@ -67,3 +67,20 @@ pub(super) fn rows(group: &str, plural: &str) -> &'static [Row] {
         _ => &[],
     }
 }
+
+/// The rows of the objects that a store keeps under `resource` (`pods`, `jobs.batch`).
+fn stored(resource: &str) -> &'static [Row] {
+    let (plural, group) = resource.split_once('.').unwrap_or((resource, ""));
+    rows(group, plural)
+}
+
+/// Where [`Header::fields`](crate::Header) of a built-in resource's objects has `label`.
+pub(crate) fn position(resource: &str, label: &str) -> Option<usize> {
+    stored(resource).iter().position(|row| row.0 == label)
+}
+
+/// The expressions of a built-in resource's selectable fields, for making records of
+/// objects that come from another server; `resource` as in [`Key::new`](crate::Key::new).
+pub fn field_paths(resource: &str) -> Vec<&'static str> {
+    stored(resource).iter().map(|row| row.1).collect()
+}

@@ -185,10 +185,14 @@ impl State {
     }
 
     fn append(&mut self, key: &Key, object: &Value, deleted: bool) {
-        let record =
-            Record::from_wire::<&str>(key.resource(), object, &[]).expect("stored objects are whole");
+        let record = record(key, object);
         self.log.push(Logged { revision: self.revision, record: Arc::new(record), deleted });
     }
+}
+
+fn record(key: &Key, object: &Value) -> Record {
+    let fields = carrack_api::kinds::field_paths(key.resource());
+    Record::from_wire(key.resource(), object, &fields).expect("stored objects are whole")
 }
 
 /// Where a subscriber stands.
@@ -247,11 +251,11 @@ impl Cursor {
         let fake = self.fake.clone();
         let state = fake.lock();
         self.at = Some(state.log.len());
-        let records = state.objects.iter().filter(|(key, _)| self.wants(key)).map(|(key, object)| {
-            Arc::new(
-                Record::from_wire::<&str>(key.resource(), object, &[]).expect("stored objects are whole"),
-            )
-        });
+        let records = state
+            .objects
+            .iter()
+            .filter(|(key, _)| self.wants(key))
+            .map(|(key, object)| Arc::new(record(key, object)));
         Update::Reset { records: records.collect(), revision: state.revision }
     }
 

@@ -92,8 +92,8 @@ fn pod_changed(
         }
         return;
     };
-    let Some(pod) = Pod::read(record) else { return };
-    if pod.terminal() {
+    let phase = shell::pod_field(record, "status.phase");
+    if matches!(&*phase, "Succeeded" | "Failed") {
         ended.insert(record.key.clone());
         if ended.len() > THRESHOLD {
             queue.add(all_ended());
@@ -101,9 +101,9 @@ fn pod_changed(
     } else {
         ended.remove(&record.key);
     }
-    let unscheduled = pod.spec.node_name.is_empty() && pod.metadata.deleting();
-    let homeless = !pod.spec.node_name.is_empty() && nodes.find("", &pod.spec.node_name).is_none();
-    if unscheduled || homeless {
+    let node = shell::pod_field(record, "spec.nodeName");
+    let forsaken = if node.is_empty() { record.header().deleting } else { nodes.find("", &node).is_none() };
+    if forsaken {
         queue.add(record.key.clone());
     }
 }
