@@ -170,6 +170,12 @@ impl Status {
         Self::new(504, "Timeout", message)
     }
 
+    /// What the router says before any handler: its details are there and empty, which
+    /// clients can tell from none.
+    pub fn of_route(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { details: json!({}), ..Self::new(code, reason, message) }
+    }
+
     /// Any other code and reason, for what has no constructor of its own.
     pub fn other(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self::new(code, reason, message)

@@ -73,6 +73,14 @@ pub fn wrap(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A `PartialObjectMetadata`, which no table holds: an object's metadata alone, given as
+/// a message of its own. Without envelope.
+pub fn metadata(meta: &[u8]) -> Vec<u8> {
+    let mut raw = Vec::with_capacity(meta.len() + 4);
+    put_bytes(&mut raw, 1, meta);
+    raw
+}
+
 /// A list body with its envelope. `meta` is the list's metadata (resourceVersion,
 /// continue, remainingItemCount), `items` are messages without envelopes.
 pub fn list<'a>(

@@ -23,6 +23,8 @@ pub struct Case {
     pub steps: Vec<Step>,
     /// It only reads, and may run beside others of its kind.
     pub reads_only: bool,
+    /// Others build on what it does, so that none leaves it out.
+    pub needed: bool,
 }
 
 /// One request of a case.
@@ -60,6 +62,7 @@ impl Case {
             title: title.into(),
             steps: Vec::new(),
             reads_only: false,
+            needed: false,
         }
     }
 
@@ -92,6 +95,12 @@ impl Case {
     /// Marks it as one that changes nothing.
     pub fn reading(mut self) -> Self {
         self.reads_only = true;
+        self
+    }
+
+    /// Marks it as one that others build on.
+    pub fn needed(mut self) -> Self {
+        self.needed = true;
         self
     }
 

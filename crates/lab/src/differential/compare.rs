@@ -20,8 +20,8 @@ pub struct Difference {
     pub theirs: String,
 }
 
-/// More differences of one answer than these say nothing new.
-const MOST: usize = 10;
+/// Where to stop in a tree that is another one altogether.
+const MOST: usize = 100;
 
 /// Compares two answers; in order of weight.
 pub fn compare(ours: &Normal, theirs: &Normal) -> Vec<Difference> {
@@ -47,7 +47,6 @@ pub fn compare(ours: &Normal, theirs: &Normal) -> Vec<Difference> {
         let first = inner.first().map(|difference| difference.about.clone()).unwrap_or_default();
         found.push(difference("managedFields", &first, "", &show(&ours.managed), &show(&theirs.managed)));
     }
-    found.truncate(MOST);
     found
 }
 

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::case::Case;
 use super::compare::Difference;
-use super::wanted;
 
 /// Kinds, paths and examples shown of each cluster.
 const SHOWN: usize = 6;
@@ -35,16 +34,14 @@ struct Cluster {
 }
 
 impl Report {
-    /// Takes in a case.
+    /// Takes in a case and what of it differs and is not wanted.
     pub fn add(&mut self, case: &Case, differences: &[Difference]) {
         self.cases += 1;
         if !case.row.is_empty() {
             *self.covered.entry((case.row.clone(), case.verb.clone())).or_default() += 1;
         }
-        let unwanted: Vec<&Difference> =
-            differences.iter().filter(|difference| !wanted::is(&case.row, difference)).collect();
-        self.different += usize::from(!unwanted.is_empty());
-        for difference in unwanted {
+        self.different += usize::from(!differences.is_empty());
+        for difference in differences {
             let key = (difference.class.to_owned(), difference.about.clone());
             let cluster = self.clusters.entry(key).or_default();
             cluster.count += 1;

@@ -273,9 +273,7 @@ fn check_match(options: &ListOptions) -> Result<(), Status> {
 pub(crate) fn labels(query: &Query) -> Result<Option<Labels>, Status> {
     match query.text("labelSelector") {
         "" => Ok(None),
-        text => Labels::parse(text)
-            .map(Some)
-            .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}"))),
+        text => Labels::parse(text).map(Some).map_err(|error| Status::bad_request(error.to_string())),
     }
 }
 

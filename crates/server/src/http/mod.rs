@@ -3,6 +3,7 @@
 //! Order: authentication → impersonation → authorization → (admission and) registry,
 //! with an audit record of the answer. Errors become a `Status` here and nowhere else.
 
+mod accept;
 mod body;
 mod discovery;
 mod health;

@@ -1,7 +1,6 @@
 //! Writing answers: what the client accepts, and objects, lists and failures in it.
 //!
-//! JSON is spliced from records; other forms are made on demand. A client that takes
-//! both JSON and protobuf gets JSON, which costs nothing to make.
+//! JSON is spliced from records; other forms are made on demand.
 
 use std::sync::Arc;
 
@@ -9,88 +8,17 @@ use bytes::Bytes;
 use carrack_api::status::Status;
 use carrack_api::{Kind, Record, Revision, Value, proto};
 use futures::stream;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
+use super::accept::{Accept, Encoding, Form, indented};
 use super::{Body, table};
 use crate::registry::{CONTINUE, Items, Listed, Registry, to_version};
+use crate::request::Query;
 
 /// Bytes of a frame of a streamed list, about.
 const FRAME: usize = 64 << 10;
-
-/// How an answer is encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encoding {
-    Json,
-    Yaml,
-    Protobuf,
-}
-
-/// What of an object is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// All of it.
-    Object,
-    /// Columns.
-    Table,
-    /// Its metadata.
-    Metadata,
-}
-
-/// What a client accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Accept {
-    pub(crate) encoding: Encoding,
-    pub(crate) form: Form,
-}
-
-impl Accept {
-    /// Reads the Accept header.
-    ///
-    /// # Errors
-    /// 406 when nothing that it names can be made.
-    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Status> {
-        let text = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let mut protobuf = None;
-        for clause in text.split(',').map(str::trim) {
-            match Self::clause(clause) {
-                Some(accept) if accept.encoding == Encoding::Protobuf => protobuf = protobuf.or(Some(accept)),
-                Some(accept) => return Ok(accept),
-                None => {}
-            }
-        }
-        protobuf.ok_or_else(|| {
-            Status::not_acceptable(
-                "only the following media types are accepted: application/json, application/yaml, \
-                 application/vnd.kubernetes.protobuf",
-            )
-        })
-    }
-
-    fn clause(clause: &str) -> Option<Self> {
-        let mut parts = clause.split(';').map(str::trim);
-        let encoding = match parts.next().unwrap_or_default() {
-            "" | "*/*" | "application/*" | "application/json" => Encoding::Json,
-            "application/yaml" => Encoding::Yaml,
-            "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
-            _ => return None,
-        };
-        let (mut form, mut version, mut group) = (Form::Object, "v1", "meta.k8s.io");
-        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
-            match (name, value) {
-                ("as", "Table") => form = Form::Table,
-                ("as", "PartialObjectMetadata" | "PartialObjectMetadataList") => form = Form::Metadata,
-                ("as", _) => return None,
-                ("v", v) => version = v,
-                ("g", g) => group = g,
-                _ => {}
-            }
-        }
-        (form == Form::Object || (version == "v1" && group == "meta.k8s.io"))
-            .then_some(Self { encoding, form })
-    }
-}
 
 /// A kind in the version that a client asked for.
 #[derive(Clone)]
@@ -140,20 +68,37 @@ impl View {
 }
 
 /// Appends a record's metadata as a PartialObjectMetadata.
-pub(crate) fn write_metadata(out: &mut Vec<u8>, record: &Record, revision: Revision, bare: bool) {
-    if bare {
-        out.extend_from_slice(b"{\"metadata\":{");
-    } else {
-        out.extend_from_slice(
-            b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{",
-        );
-    }
+pub(crate) fn write_metadata(out: &mut Vec<u8>, accept: Accept, record: &Record, revision: Revision) {
+    let version = accept.meta_version();
+    let head = format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{version}\",\"metadata\":{{");
+    out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(record.content.meta());
     if !record.content.managed().is_empty() {
         out.extend_from_slice(b",\"managedFields\":");
         out.extend_from_slice(record.content.managed());
     }
-    out.extend_from_slice(format!(",\"resourceVersion\":\"{revision}\"}}}}").as_bytes());
+    // What a dry run shows was never stored.
+    if revision != 0 {
+        out.extend_from_slice(format!(",\"resourceVersion\":\"{revision}\"").as_bytes());
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// A record's metadata as the message of a PartialObjectMetadata.
+pub(crate) fn metadata_message(view: &View, record: &Record, revision: Revision) -> Vec<u8> {
+    let mut meta = view.value(record)["metadata"].take();
+    if revision != 0 {
+        meta["resourceVersion"] = revision.to_string().into();
+    }
+    metadata_of(&meta)
+}
+
+/// Metadata as the message of a PartialObjectMetadata.
+pub(crate) fn metadata_of(meta: &Value) -> Vec<u8> {
+    let schema = carrack_api::facts::schema();
+    let root = schema.find("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+    let message = root.and_then(|root| proto::encode(&schema, root, meta).ok());
+    proto::metadata(&message.unwrap_or_default())
 }
 
 /// Answers one object.
@@ -169,40 +114,69 @@ pub(crate) fn object(
         (Form::Object, Encoding::Json) if record.revision != 0 => {
             let mut out = Vec::with_capacity(record.content.size() + 128);
             view.write(&mut out, record, record.revision, false);
-            json(code, out)
+            written(accept, code, out)
         }
-        (Form::Object, encoding) => value(encoding, Some(view), &view.value(record), code),
+        (Form::Object, _) => value(accept, Some(view), &view.value(record), code),
+        (Form::Metadata, Encoding::Protobuf) => {
+            let raw = metadata_message(view, record, record.revision);
+            protobuf(code, proto::wrap(accept.meta_version(), "PartialObjectMetadata", &raw))
+        }
         (Form::Metadata, _) => {
             let mut out = Vec::new();
-            write_metadata(&mut out, record, record.revision, false);
-            json(code, out)
+            write_metadata(&mut out, accept, record, record.revision);
+            written(accept, code, out)
         }
+        (Form::MetadataList, _) => failure(&Status::not_acceptable(format!(
+            "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
+            go_type(&view.kind, "")
+        ))),
         (Form::Table, _) => {
-            let rows = [table::row(view, record, record.revision, include, registry.now())];
-            let meta = json!({"resourceVersion": record.revision.to_string()});
-            json(code, table::encode(view, &meta, &rows, true))
+            let rows = [table::row(accept, view, record, record.revision, include, registry.now())];
+            let meta = match record.revision {
+                0 => json!({}),
+                revision => json!({"resourceVersion": revision.to_string()}),
+            };
+            written(accept, code, table::encode(accept, view, &meta, &rows, true))
+        }
+    }
+}
+
+/// Go's name of a kind's internal type, which upstream's messages tell.
+fn go_type(kind: &Kind, ending: &str) -> String {
+    if kind.custom {
+        return format!("*unstructured.Unstructured{ending}");
+    }
+    let package = match &*kind.group {
+        "" | "events.k8s.io" => "core",
+        group => group.split('.').next().unwrap_or_default(),
+    };
+    format!("*{package}.{}{ending}", kind.kind)
+}
+
+/// Answers with JSON, or with what the client wants made of it.
+fn written(accept: Accept, code: StatusCode, mut body: Vec<u8>) -> Response<Body> {
+    match accept.encoding {
+        Encoding::Yaml => {
+            let text = serde_json::from_slice(&body).map_or_else(|_| String::new(), |value| yaml(&value));
+            respond(code, "application/yaml", text)
+        }
+        _ if accept.pretty => respond(code, "application/json", indented(&body)),
+        _ => {
+            body.push(b'\n');
+            respond(code, "application/json", body)
         }
     }
 }
 
 /// Answers a tree of the view's kind, or of any other type when there is no view.
-pub(crate) fn value(
-    encoding: Encoding,
-    view: Option<&View>,
-    value: &Value,
-    code: StatusCode,
-) -> Response<Body> {
-    match (encoding, view) {
-        (Encoding::Yaml, _) => respond(code, "application/yaml", yaml(value)),
-        (Encoding::Protobuf, Some(view)) => {
-            let version = &view.kind.versions[view.version];
-            match proto::encode(&version.schema, version.root, value) {
-                Ok(raw) => protobuf(code, proto::wrap(&view.api_version, &view.kind.kind, &raw)),
-                Err(_) => json(code, value.to_string()),
-            }
+pub(crate) fn value(accept: Accept, view: Option<&View>, value: &Value, code: StatusCode) -> Response<Body> {
+    if let (Encoding::Protobuf, Some(view)) = (accept.encoding, view) {
+        let version = &view.kind.versions[view.version];
+        if let Ok(raw) = proto::encode(&version.schema, version.root, value) {
+            return protobuf(code, proto::wrap(&view.api_version, &view.kind.kind, &raw));
         }
-        _ => json(code, value.to_string()),
     }
+    written(accept, code, value.to_string().into_bytes())
 }
 
 /// JSON is YAML; clients that ask for YAML read either.
@@ -210,7 +184,7 @@ fn yaml(value: &Value) -> String {
     serde_json::to_string_pretty(value).expect("a tree always encodes")
 }
 
-/// Answers a tree of a type of its own (Scale, TokenRequest, DeleteOptions, …).
+/// Answers a tree of a type of its own (Scale, TokenRequest, Status, …).
 pub(crate) fn typed(accept: Accept, object: &Value, code: StatusCode) -> Response<Body> {
     if accept.encoding == Encoding::Protobuf {
         let schema = carrack_api::facts::schema();
@@ -226,7 +200,7 @@ pub(crate) fn typed(accept: Accept, object: &Value, code: StatusCode) -> Respons
             return protobuf(code, proto::wrap(api_version, kind, &raw));
         }
     }
-    value(accept.encoding, None, object, code)
+    value(accept, None, object, code)
 }
 
 /// Answers a list; JSON is streamed.
@@ -242,20 +216,42 @@ pub(crate) fn list(
         (Form::Table, _) => {
             let now = registry.now();
             let rows: Vec<Vec<u8>> =
-                listed.all().iter().map(|r| table::row(view, r, r.revision, include, now)).collect();
-            json(StatusCode::OK, table::encode(view, &meta, &rows, true))
+                listed.all().iter().map(|r| table::row(accept, view, r, r.revision, include, now)).collect();
+            written(accept, StatusCode::OK, table::encode(accept, view, &meta, &rows, true))
         }
+        (Form::Metadata, _) => failure(&Status::not_acceptable(format!(
+            "you requested PartialObjectMetadata, but the requested object is a list ({})",
+            go_type(&view.kind, "List")
+        ))),
         (Form::Object, Encoding::Protobuf) => list_protobuf(view, &meta, &listed),
-        (form, _) => {
+        (Form::MetadataList, Encoding::Protobuf) => {
+            let all = listed.all();
+            let items: Vec<Vec<u8>> = all.iter().map(|r| metadata_message(view, r, r.revision)).collect();
+            let items = items.iter().map(Vec::as_slice);
+            let kind = "PartialObjectMetadataList";
+            protobuf(StatusCode::OK, proto::list(accept.meta_version(), kind, &meta, items))
+        }
+        (form, encoding) => {
             let (kind, api_version) = match form {
-                Form::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1"),
+                Form::MetadataList => ("PartialObjectMetadataList".to_owned(), accept.meta_version()),
                 _ => (view.kind.list_kind(), &*view.api_version),
             };
             let head = format!(
                 "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{meta},\"items\":["
             );
-            let body = stream_list(view.clone(), form, listed, head.into_bytes());
-            respond(StatusCode::OK, "application/json", body)
+            let mut pieces = stream_list(view.clone(), accept, listed, head.into_bytes());
+            if accept.pretty || encoding == Encoding::Yaml {
+                let mut whole = Vec::new();
+                while let Some((piece, more)) = pieces() {
+                    whole.extend_from_slice(&piece);
+                    if !more {
+                        break;
+                    }
+                }
+                whole.extend_from_slice(b"]}");
+                return written(accept, StatusCode::OK, whole);
+            }
+            respond(StatusCode::OK, "application/json", frames(pieces))
         }
     }
 }
@@ -291,12 +287,15 @@ fn list_protobuf(view: &View, meta: &Value, listed: &Listed) -> Response<Body> {
     }
 }
 
-/// Frames of about 64 kB, each made when the one before is on its way.
-fn stream_list(view: View, form: Form, listed: Listed, head: Vec<u8>) -> Body {
+/// Pieces of about 64 kB, without the end; each says whether more will come.
+type Pieces = Box<dyn FnMut() -> Option<(Vec<u8>, bool)> + Send>;
+
+/// A list piece by piece, each made when it is asked for.
+fn stream_list(view: View, accept: Accept, listed: Listed, head: Vec<u8>) -> Pieces {
     // Items of built-in lists carry no types: the list has them.
     let bare = !view.kind.custom;
-    let write = move |out: &mut Vec<u8>, record: &Record| match form {
-        Form::Metadata => write_metadata(out, record, record.revision, false),
+    let write = move |out: &mut Vec<u8>, record: &Record| match accept.form {
+        Form::MetadataList => write_metadata(out, accept, record, record.revision),
         _ => view.write(out, record, record.revision, bare),
     };
     let mut first = true;
@@ -311,7 +310,7 @@ fn stream_list(view: View, form: Form, listed: Listed, head: Vec<u8>) -> Body {
         Items::Page(records) => {
             let mut records = records.into_iter();
             let mut head = Some(head);
-            frames(move || {
+            Box::new(move || {
                 let mut out = start(&mut head)?;
                 loop {
                     match records.next() {
@@ -326,7 +325,7 @@ fn stream_list(view: View, form: Form, listed: Listed, head: Vec<u8>) -> Body {
             let prefix = scope.prefix();
             let mut last: Option<String> = None;
             let mut head = Some(head);
-            frames(move || {
+            Box::new(move || {
                 let mut out = start(&mut head)?;
                 let mut full = None;
                 for record in scope.records(&snapshot, &prefix, last.as_deref()) {
@@ -350,7 +349,7 @@ fn start(head: &mut Option<Vec<u8>>) -> Option<Vec<u8>> {
 
 /// A body out of `next`, which says with each piece whether more will come. A list of
 /// one piece has a known length.
-fn frames(mut next: impl FnMut() -> Option<(Vec<u8>, bool)> + Send + 'static) -> Body {
+fn frames(mut next: Pieces) -> Body {
     let end = |mut out: Vec<u8>| {
         out.extend_from_slice(b"]}\n");
         out
@@ -373,6 +372,25 @@ fn frames(mut next: impl FnMut() -> Option<(Vec<u8>, bool)> + Send + 'static) ->
     Body::stream(stream::iter(std::iter::once(Bytes::from(first)).chain(rest)))
 }
 
+/// Marks a response that tells a failure.
+#[derive(Clone)]
+struct Failed(Arc<Value>);
+
+/// Tells a failure in the way that the client reads; anything else stays as it is.
+pub(crate) fn fit_failure(response: Response<Body>, headers: &HeaderMap, query: &Query) -> Response<Body> {
+    let Some(Failed(object)) = response.extensions().get::<Failed>().cloned() else { return response };
+    let fitted = match Accept::of_failure(headers, query) {
+        Some(accept) if accept.is_plain() => return response,
+        Some(accept) => typed(accept, &object, response.status()),
+        // There is no way to tell it that the client would take.
+        None => respond(response.status(), "application/json", indented(object.to_string().as_bytes())),
+    };
+    let (mut parts, _) = response.into_parts();
+    let (head, body) = fitted.into_parts();
+    parts.headers.extend(head.headers);
+    Response::from_parts(parts, body)
+}
+
 /// Answers a failure. The one place where errors become responses.
 pub(crate) fn failure(status: &Status) -> Response<Body> {
     let mut object = status.to_value();
@@ -387,7 +405,8 @@ pub(crate) fn failure(status: &Status) -> Response<Body> {
         }
     }
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(code, object.to_string());
+    let mut response = json(code, object.to_string() + "\n");
+    response.extensions_mut().insert(Failed(Arc::new(object)));
     if let Some(seconds) = status.details["retryAfterSeconds"].as_u64()
         && let Ok(seconds) = HeaderValue::from_str(&seconds.to_string())
     {
@@ -397,7 +416,7 @@ pub(crate) fn failure(status: &Status) -> Response<Body> {
 }
 
 /// A `Status` that says that it worked.
-pub(crate) fn success(code: StatusCode, details: Value) -> Response<Body> {
+pub(crate) fn success(accept: Accept, code: StatusCode, details: Value) -> Response<Body> {
     let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
     if code == StatusCode::CREATED {
         status["code"] = code.as_u16().into();
@@ -405,7 +424,7 @@ pub(crate) fn success(code: StatusCode, details: Value) -> Response<Body> {
     if !details.is_null() {
         status["details"] = details;
     }
-    json(code, status.to_string())
+    typed(accept, &status, code)
 }
 
 /// A JSON answer.
@@ -440,36 +459,5 @@ pub(crate) fn warn(response: &mut Response<Body>, warnings: Vec<String>) {
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{clean}\"").as_bytes()) {
             response.headers_mut().append(WARNING, value);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_what_clients_accept() {
-        let check = |text: &str, expect: Option<(Encoding, Form)>| {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT, text.parse().unwrap());
-            let seen = Accept::read(&headers).ok().map(|accept| (accept.encoding, accept.form));
-            assert_eq!(seen, expect, "{text}");
-        };
-        use Encoding::{Json, Protobuf, Yaml};
-        check("", Some((Json, Form::Object)));
-        check("*/*", Some((Json, Form::Object)));
-        check("application/vnd.kubernetes.protobuf,application/json", Some((Json, Form::Object)));
-        check("application/vnd.kubernetes.protobuf", Some((Protobuf, Form::Object)));
-        check("application/yaml", Some((Yaml, Form::Object)));
-        check("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Some((Json, Form::Table)));
-        check(
-            "application/json;as=Table;v=v1beta1;g=meta.k8s.io, application/json",
-            Some((Json, Form::Object)),
-        );
-        check(
-            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
-            Some((Json, Form::Metadata)),
-        );
-        check("text/html", None);
     }
 }

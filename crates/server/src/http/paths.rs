@@ -11,7 +11,7 @@ use crate::request::RequestInfo;
 /// Answers a request about a path that is no resource.
 pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result<Response<Body>, Status> {
     if parts.method != Method::GET && parts.method != Method::HEAD {
-        return Err(Status::other(
+        return Err(Status::of_route(
             405,
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",

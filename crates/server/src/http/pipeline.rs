@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use carrack_api::status::Status;
+use http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{Request, Response};
 
@@ -35,9 +36,20 @@ where
             }
             response
         }
-        Err(status) => output::failure(&status),
+        Err(status) => refused(&status),
     };
+    let response = output::fit_failure(response, &parts.headers, &info.query);
     state.metrics.observe(&info.attributes, response.status().as_u16(), began.elapsed());
+    response
+}
+
+/// Refuses before anything is served. What is forbidden may repeat parts of the path, and
+/// no browser shall take it for anything but what it says it is.
+fn refused(status: &Status) -> Response<Body> {
+    let mut response = output::failure(status);
+    if status.code == 403 {
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
     response
 }
 

@@ -11,8 +11,9 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use serde_json::json;
 
+use super::accept::{Accept, Route};
 use super::input::{self, Encoding};
-use super::output::{self, Accept, View};
+use super::output::{self, View};
 use super::pipeline::authorize;
 use super::table::Include;
 use super::{Body, State, subresource, watch};
@@ -98,7 +99,7 @@ impl Context<'_> {
     }
 
     fn not_served(&self) -> Status {
-        Status::other(
+        Status::of_route(
             405,
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
@@ -123,14 +124,14 @@ impl Context<'_> {
     }
 
     async fn get(&mut self) -> Result<Response<Body>, Status> {
-        let accept = Accept::read(&self.parts.headers)?;
+        let accept = self.accept(Route::One)?;
         let at_least = input::revision(&self.info.query)?;
         let record = self.state.registry.get(&self.call, at_least).await?;
         Ok(self.object(accept, &record, StatusCode::OK))
     }
 
     async fn list(&mut self) -> Result<Response<Body>, Status> {
-        let accept = Accept::read(&self.parts.headers)?;
+        let accept = self.accept(Route::Many)?;
         let options = input::list_options(&self.info.query, &self.call.kind, self.version_name())?;
         self.call.name = "".into();
         let listed = self.state.registry.list(&self.call, &options).await?;
@@ -139,7 +140,10 @@ impl Context<'_> {
     }
 
     async fn watch(&mut self) -> Result<Response<Body>, Status> {
-        let accept = Accept::read(&self.parts.headers)?;
+        let accept = self.accept(Route::Many)?;
+        if accept.encoding == super::accept::Encoding::Yaml {
+            return Err(Accept::no_stream());
+        }
         let query = &self.info.query;
         let mut fields = input::fields(query, &self.call.kind, self.version_name())?;
         if fields.is_none() && !self.call.name.is_empty() {
@@ -192,7 +196,7 @@ impl Context<'_> {
     }
 
     async fn create(&mut self) -> Result<Response<Body>, Status> {
-        let accept = Accept::read(&self.parts.headers)?;
+        let accept = self.accept(Route::One)?;
         self.read_options("CreateOptions")?;
         let object = self.decode()?;
         if !self.call.kind.stored() {
@@ -207,11 +211,11 @@ impl Context<'_> {
         let registry = &self.state.registry;
         let action = registry.action(&self.call.kind.resource).ok_or_else(|| self.not_served())?;
         let answer = action.act(&self.call, registry, object).await?;
-        Ok(output::value(accept.encoding, Some(&self.view), &answer, StatusCode::CREATED))
+        Ok(output::value(accept, Some(&self.view), &answer, StatusCode::CREATED))
     }
 
     async fn update(&mut self) -> Result<Response<Body>, Status> {
-        let accept = Accept::read(&self.parts.headers)?;
+        let accept = self.accept(Route::One)?;
         self.read_options("UpdateOptions")?;
         let object = self.decode()?;
         if self.state.registry.would_create(&self.call) {
@@ -225,7 +229,7 @@ impl Context<'_> {
     }
 
     async fn patch(&mut self) -> Result<Response<Body>, Status> {
-        let accept = Accept::read(&self.parts.headers)?;
+        let accept = self.accept(Route::One)?;
         let ty = patch_type(&self.parts.headers, self.call.kind.custom)?;
         self.read_patch_options(ty)?;
         let registry = &self.state.registry;
@@ -240,7 +244,7 @@ impl Context<'_> {
     }
 
     async fn delete(&mut self) -> Result<Response<Body>, Status> {
-        let accept = Accept::read(&self.parts.headers)?;
+        let accept = self.accept(Route::One)?;
         let (options, dry_run) = input::delete_options(&self.info.query, &self.parts.headers, &self.body)?;
         self.call.options.dry_run = dry_run;
         let deleted = self.state.registry.delete(&self.call, &options).await?;
@@ -260,11 +264,11 @@ impl Context<'_> {
             details["group"] = (&*kind.group).into();
         }
         details["uid"] = (&*deleted.record.header().uid).into();
-        output::success(code, details)
+        output::success(accept, code, details)
     }
 
     async fn delete_collection(&mut self) -> Result<Response<Body>, Status> {
-        let accept = Accept::read(&self.parts.headers)?;
+        let accept = self.accept(Route::One)?;
         let list = input::list_options(&self.info.query, &self.call.kind, self.version_name())?;
         let (options, dry_run) = input::delete_options(&self.info.query, &self.parts.headers, &self.body)?;
         self.call.options.dry_run = dry_run;
@@ -278,6 +282,11 @@ impl Context<'_> {
             items: crate::registry::Items::Page(records),
         };
         Ok(output::list(accept, &self.view, listed, Include::read(&self.info.query), registry))
+    }
+
+    /// What the client accepts.
+    pub(crate) fn accept(&self, route: Route) -> Result<Accept, Status> {
+        Accept::read(&self.parts.headers, &self.info.query, route)
     }
 
     /// Reads the options of a write into the call.

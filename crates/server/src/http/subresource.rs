@@ -6,7 +6,8 @@ use carrack_api::schema::TypeId;
 use carrack_api::status::Status;
 use http::{Response, StatusCode};
 
-use super::output::{self, Accept};
+use super::accept::Route;
+use super::output;
 use super::resource::{Context, patch_type};
 use super::{Body, input};
 use crate::registry::{Call, DeleteOptions, check_fields, no_such_resource};
@@ -53,7 +54,7 @@ fn body(context: &Context<'_>) -> Result<Value, Status> {
 }
 
 async fn scale(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
-    let accept = Accept::read(&context.parts.headers)?;
+    let accept = context.accept(Route::One)?;
     let registry = &context.state.registry;
     let scale = match &*context.info.attributes.verb {
         "get" => registry.scale(&context.call).await?,
@@ -74,13 +75,15 @@ async fn scale(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
 }
 
 async fn binding(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
+    let accept = context.accept(Route::One)?;
     context.read_options("CreateOptions")?;
     let binding = body(context)?;
     context.state.registry.bind(&context.call, &binding).await?;
-    Ok(output::success(StatusCode::CREATED, Value::Null))
+    Ok(output::success(accept, StatusCode::CREATED, Value::Null))
 }
 
 async fn eviction(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
+    let accept = context.accept(Route::One)?;
     context.read_options("CreateOptions")?;
     let eviction = body(context)?;
     let asked = &eviction["deleteOptions"];
@@ -95,12 +98,12 @@ async fn eviction(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
         context.call.options.dry_run = true;
     }
     context.state.registry.delete(&context.call, &options).await?;
-    Ok(output::success(StatusCode::CREATED, Value::Null))
+    Ok(output::success(accept, StatusCode::CREATED, Value::Null))
 }
 
 /// A subresource that is answered by an action (`serviceaccounts/token`).
 async fn act(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
-    let accept = Accept::read(&context.parts.headers)?;
+    let accept = context.accept(Route::One)?;
     let call = &context.call;
     let name = format!("{}/{}", call.kind.resource, call.subresource);
     let registry = &context.state.registry;

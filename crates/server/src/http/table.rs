@@ -3,6 +3,7 @@
 use carrack_api::{Record, Revision, Value, columns};
 use jiff::Timestamp;
 
+use super::accept::Accept;
 use super::output::{View, write_metadata};
 use crate::request::Query;
 
@@ -30,6 +31,7 @@ impl Include {
 
 /// One row, encoded.
 pub(crate) fn row(
+    accept: Accept,
     view: &View,
     record: &Record,
     revision: Revision,
@@ -40,10 +42,10 @@ pub(crate) fn row(
     let mut out = b"{\"cells\":".to_vec();
     serde_json::to_writer(&mut out, &cells).expect("cells always encode");
     match include {
-        Include::None => {}
+        Include::None => out.extend_from_slice(b",\"object\":null"),
         Include::Metadata => {
             out.extend_from_slice(b",\"object\":");
-            write_metadata(&mut out, record, revision, false);
+            write_metadata(&mut out, accept, record, revision);
         }
         Include::Object => {
             out.extend_from_slice(b",\"object\":");
@@ -55,16 +57,22 @@ pub(crate) fn row(
 }
 
 /// The whole table; a watch sends the column definitions only with the first event.
-pub(crate) fn encode(view: &View, meta: &Value, rows: &[Vec<u8>], definitions: bool) -> Vec<u8> {
-    let columns: Vec<Value> = if definitions {
+pub(crate) fn encode(
+    accept: Accept,
+    view: &View,
+    meta: &Value,
+    rows: &[Vec<u8>],
+    definitions: bool,
+) -> Vec<u8> {
+    let columns: Value = if definitions {
         columns::table(&view.kind, view.version).iter().map(columns::Column::to_value).collect()
     } else {
-        Vec::new()
+        Value::Null
     };
-    let columns = Value::Array(columns);
     let mut out = format!(
-        "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{meta},\
-         \"columnDefinitions\":{columns},\"rows\":["
+        "{{\"kind\":\"Table\",\"apiVersion\":\"{}\",\"metadata\":{meta},\
+         \"columnDefinitions\":{columns},\"rows\":[",
+        accept.meta_version()
     )
     .into_bytes();
     for (at, row) in rows.iter().enumerate() {

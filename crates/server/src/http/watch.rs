@@ -16,7 +16,8 @@ use http::{Response, StatusCode};
 use tokio::sync::watch as watch_channel;
 use tokio::time::Instant;
 
-use super::output::{self, Accept, Encoding, Form, View};
+use super::accept::{Accept, Encoding, Form};
+use super::output::{self, View};
 use super::{Body, table};
 use crate::registry::{Item, Registry, Seen, Watcher, too_old};
 
@@ -159,7 +160,7 @@ impl Stream {
         );
         let accept = self.settings.accept;
         let shared = plain
-            && accept == Accept { encoding: Encoding::Json, form: Form::Object }
+            && Accept { pretty: false, ..accept }.is_plain()
             && event.record.header().api_version == self.settings.view.api_version;
         let ty = match seen {
             Seen::Added => "ADDED",
@@ -193,11 +194,17 @@ impl Stream {
                 return self.protobuf(ty, &value);
             }
             (Form::Object, _) => view.write(&mut object, record, revision, false),
-            (Form::Metadata, _) => output::write_metadata(&mut object, record, revision, false),
+            (Form::Metadata | Form::MetadataList, Encoding::Protobuf) => {
+                let raw = output::metadata_message(view, record, revision);
+                return self.metadata_frame(ty, &raw);
+            }
+            (Form::Metadata | Form::MetadataList, _) => {
+                output::write_metadata(&mut object, *accept, record, revision);
+            }
             (Form::Table, _) => {
-                let row = table::row(view, record, revision, *include, self.registry.now());
+                let row = table::row(*accept, view, record, revision, *include, self.registry.now());
                 let meta = serde_json::json!({"resourceVersion": revision.to_string()});
-                object = table::encode(view, &meta, &[row], columns);
+                object = table::encode(*accept, view, &meta, &[row], columns);
             }
         }
         wrap(ty, &object)
@@ -212,6 +219,11 @@ impl Stream {
         }
     }
 
+    fn metadata_frame(&self, ty: &str, raw: &[u8]) -> Vec<u8> {
+        let version = self.settings.accept.meta_version();
+        proto::watch_frame(ty, &proto::wrap(version, "PartialObjectMetadata", raw))
+    }
+
     fn bookmark_frame(&self, revision: Revision, initial_end: bool) -> Bytes {
         let Settings { accept, view, .. } = &self.settings;
         let mut meta = serde_json::json!({"resourceVersion": revision.to_string()});
@@ -219,12 +231,15 @@ impl Stream {
             meta["annotations"] = serde_json::json!({"k8s.io/initial-events-end": "true"});
         }
         match accept.form {
-            Form::Table => wrap("BOOKMARK", &table::encode(view, &meta, &[], false)),
+            Form::Table => wrap("BOOKMARK", &table::encode(*accept, view, &meta, &[], false)),
             form => {
                 let (kind, api_version) = match form {
-                    Form::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1"),
+                    Form::Metadata | Form::MetadataList => ("PartialObjectMetadata", accept.meta_version()),
                     _ => (&*view.kind.kind, &*view.api_version),
                 };
+                if accept.encoding == Encoding::Protobuf && kind == "PartialObjectMetadata" {
+                    return self.metadata_frame("BOOKMARK", &output::metadata_of(&meta)).into();
+                }
                 let object = serde_json::json!({"kind": kind, "apiVersion": api_version, "metadata": meta});
                 if accept.encoding == Encoding::Protobuf {
                     return self.protobuf("BOOKMARK", &object).into();

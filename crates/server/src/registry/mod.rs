@@ -130,7 +130,5 @@ impl Registry {
 
 /// 404 for a path that no kind serves.
 pub(crate) fn no_such_resource() -> Status {
-    let mut status = Status::other(404, "NotFound", "the server could not find the requested resource");
-    status.details = serde_json::json!({});
-    status
+    Status::of_route(404, "NotFound", "the server could not find the requested resource")
 }

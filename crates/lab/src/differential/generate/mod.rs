@@ -1,8 +1,9 @@
 //! Cases from the table of kinds, the field table and a seed.
 //!
 //! What is special about a verb is asked once for every kind (`writes`, `patches`,
-//! `deletes`, `reads`, `access`); the rest of the wanted number are mutations of each kind's
-//! objects, shared out by how many there could be.
+//! `deletes`, `reads`, `access`) and makes half of the wanted number, chosen by chance when
+//! there are more; the rest are mutations of each kind's objects, shared out by how many
+//! there could be.
 
 pub mod access;
 pub mod deletes;
@@ -13,6 +14,8 @@ pub mod patches;
 pub mod reads;
 pub mod subresources;
 pub mod writes;
+
+use std::collections::BTreeSet;
 
 use carrack_api::kind::Kind;
 use carrack_api::kinds;
@@ -27,7 +30,7 @@ use super::random::Random;
 pub struct Plan {
     /// The seed of every choice.
     pub seed: u64,
-    /// How many cases, at least the fixed ones.
+    /// How many cases, about.
     pub cases: usize,
     /// Only these resources, such as `pods`; all when empty.
     pub only: Vec<String>,
@@ -66,13 +69,34 @@ pub fn batches(plan: &Plan, objects: &Objects) -> Vec<Batch> {
             batches.push(Batch { row: target.row(), cases });
         }
     }
-    let fixed: usize = batches.iter().map(|batch| batch.cases.len()).sum();
-    let shares = shares(plan.cases.saturating_sub(fixed), &pools.iter().map(Vec::len).collect::<Vec<_>>());
-    for ((batch, pool), share) in batches.iter_mut().zip(pools).zip(shares) {
-        let mut random = Random::new(plan.seed, &format!("{} mutations", batch.row));
+    let mut random = Random::new(plan.seed, "which");
+    let fixed: Vec<usize> = batches.iter().map(|batch| batch.cases.len()).collect();
+    let pooled: Vec<usize> = pools.iter().map(Vec::len).collect();
+    let asked = shares(plan.cases / 2, &fixed);
+    let kept = batches.iter_mut().zip(asked).map(|(batch, share)| {
+        batch.cases = chosen(std::mem::take(&mut batch.cases), share, &mut random);
+        batch.cases.len()
+    });
+    let fixed: usize = kept.sum();
+    let mutated = shares(plan.cases.saturating_sub(fixed), &pooled);
+    for ((batch, pool), share) in batches.iter_mut().zip(pools).zip(mutated) {
         batch.cases.extend(random.some(pool, share));
     }
     batches
+}
+
+/// About `count` of the cases: those that others need, one of each verb of a row, and of
+/// the rest as many as chance picks.
+fn chosen(cases: Vec<Case>, count: usize, random: &mut Random) -> Vec<Case> {
+    let mut places: Vec<usize> = (0..cases.len()).collect();
+    places = random.some(places, count);
+    let mut seen = BTreeSet::new();
+    places.extend((0..cases.len()).filter(|at| {
+        let case = &cases[*at];
+        case.needed || (case.title != "forbidden" && seen.insert((case.row.clone(), case.verb.clone())))
+    }));
+    let places: BTreeSet<usize> = places.into_iter().collect();
+    cases.into_iter().enumerate().filter(|(at, _)| places.contains(at)).map(|(_, case)| case).collect()
 }
 
 /// Shares `wanted` out among pools by the root of their sizes, so that large kinds get more
@@ -118,7 +142,7 @@ fn prepare(target: &Target<'_>, cases: &mut Vec<Case>) {
     let case = Case::new("", "", format!("namespace {namespace}"))
         .prepared(json("POST", "/api/v1/namespaces", &made))
         .prepared(json("POST", format!("/api/v1/namespaces/{namespace}/serviceaccounts"), &account));
-    cases.push(case);
+    cases.push(case.needed());
 }
 
 /// A case that makes an object, does something with it, and removes it.

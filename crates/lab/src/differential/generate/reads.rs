@@ -48,7 +48,7 @@ pub fn cases(target: &Target<'_>, templates: &[Value], cases: &mut Vec<Case>) {
         population = population.then(json("POST", target.collection(), object));
     }
     let settle = ask("GET", target.object(&name(0)));
-    cases.push(population.prepared(settle).saved("read"));
+    cases.push(population.prepared(settle).saved("read").needed());
     gets(target, &name(0), cases);
     lists(target, &name(1), cases);
     watches(target, cases);
@@ -59,7 +59,7 @@ pub fn cases(target: &Target<'_>, templates: &[Value], cases: &mut Vec<Case>) {
     }
     // Cleaning runs only where something was made; these were made by the first case.
     end.steps.iter_mut().for_each(|step| step.cleans = false);
-    cases.push(end);
+    cases.push(end.needed());
 }
 
 fn gets(target: &Target<'_>, name: &str, cases: &mut Vec<Case>) {
