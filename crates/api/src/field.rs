@@ -154,40 +154,9 @@ fn with_detail(head: &str, detail: &str) -> String {
 /// A value as apimachinery prints it: strings quoted, scalars plain, the rest JSON.
 fn go_value(value: &Value) -> String {
     match value {
-        Value::String(text) => go_quoted(text),
+        Value::String(text) => crate::go::quoted(text),
         other => other.to_string(),
     }
-}
-
-/// A text in quotes as Go's `%q` shows it.
-fn go_quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => out.extend(['\\', character]),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{b}' => out.push_str("\\v"),
-            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", c as u32)),
-            // What Rust's Debug escapes is what does not print.
-            c if c.escape_debug().len() > 1 && c != '\'' => {
-                let code = c as u32;
-                out.push_str(&if code < 0x1_0000 {
-                    format!("\\u{code:04x}")
-                } else {
-                    format!("\\U{code:08x}")
-                });
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 // === impl Path ===

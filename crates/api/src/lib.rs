@@ -7,15 +7,18 @@
 
 pub mod columns;
 pub mod convert;
+pub mod cron;
 pub mod decode;
 pub mod defaults;
 pub mod facts;
 pub mod field;
+pub mod go;
 pub mod key;
 pub mod kind;
 pub mod kinds;
 pub mod managed;
 pub mod patch;
+pub mod prepare;
 pub mod proto;
 pub mod quantity;
 pub mod quota;

@@ -98,7 +98,13 @@ impl Status {
     /// 422 with one cause a field; `kind` is the kind, such as `Deployment`.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[field::Error]) -> Self {
         let on = qualified(kind, group);
-        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        // What is said twice is two causes, but one sentence.
+        let mut texts: Vec<String> = Vec::new();
+        for text in errors.iter().map(ToString::to_string) {
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
         let message = match &texts[..] {
             [] => format!("{on} {name:?} is invalid"),
             [one] => format!("{on} {name:?} is invalid: {one}"),

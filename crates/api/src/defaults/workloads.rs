@@ -7,6 +7,7 @@ use crate::tree::{default, default_text, entries, get, int, items, items_mut, ob
 
 /// Rules by type, without the leading `io.k8s.`.
 pub(super) const RULES: &[(&str, Rule)] = &[
+    ("api.apps.v1.DaemonSet", crate::prepare::decoded_daemon_set),
     ("api.apps.v1.DaemonSetSpec", daemon_set),
     ("api.apps.v1.DeploymentSpec", deployment),
     ("api.apps.v1.ReplicaSetSpec", |spec| default(spec, "replicas", 1)),

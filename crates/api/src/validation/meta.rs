@@ -57,24 +57,45 @@ pub fn create(kind: &Kind, object: &Value, errors: &mut Errors) {
     }
 }
 
-/// Rules of the metadata of an object that replaces `old`.
-pub fn update(kind: &Kind, new: &Value, old: &Value, errors: &mut Errors) {
+/// Rules that the registry itself has of the metadata of every object that replaces
+/// another (`rest.BeforeUpdate`); a kind's own rules follow and repeat some of them.
+pub fn replaced(kind: &Kind, new: &Value, old: &Value, errors: &mut Errors) {
+    let none = Value::Object(Map::new());
+    let meta = get(new, "metadata").unwrap_or(&none);
+    let path = Path::ROOT.child("metadata");
+    let prefix = text(meta, "generateName");
+    if !prefix.is_empty() {
+        invalid_each(errors, &path.child("generateName"), prefix, names::path_segment_prefix(prefix));
+    }
+    match text(meta, "name") {
+        "" => errors.push(Error::required(&path.child("name"), "name or generateName is required")),
+        name => invalid_each(errors, &path.child("name"), name, names::path_segment(name)),
+    }
+    namespace(kind, meta, &path, errors);
+    common(meta, &path, errors);
+    changes(new, old, errors);
+}
+
+/// Rules of the metadata of an object that replaces `old` (`ValidateObjectMetaUpdate`).
+pub fn update(new: &Value, old: &Value, errors: &mut Errors) {
+    changes(new, old, errors);
+    let path = Path::ROOT.child("metadata");
+    qualified_finalizers(&new["metadata"], &path, errors);
+}
+
+fn changes(new: &Value, old: &Value, errors: &mut Errors) {
     let none = Value::Object(Map::new());
     let (new, old) = (get(new, "metadata").unwrap_or(&none), get(old, "metadata").unwrap_or(&none));
     let path = Path::ROOT.child("metadata");
-    if text(new, "name").is_empty() {
-        errors.push(Error::required(&path.child("name"), "name or generateName is required"));
-    } else {
-        let name = text(new, "name");
-        invalid_each(errors, &path.child("name"), name, names::path_segment(name));
-    }
-    namespace(kind, new, &path, errors);
-    common(new, &path, errors);
     if get(old, "deletionTimestamp").is_some() {
         no_new_finalizers(new, old, &path, errors);
     }
     if text(new, "resourceVersion").is_empty() {
         errors.push(Error::invalid(&path.child("resourceVersion"), "", "must be specified for an update"));
+    }
+    if int(new, "generation").unwrap_or(0) < int(old, "generation").unwrap_or(0) {
+        let value = new.get("generation").cloned().unwrap_or_else(|| 0.into());
+        errors.push(Error::invalid(&path.child("generation"), value, "must not be decremented"));
     }
     for field in
         ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
@@ -84,9 +105,10 @@ pub fn update(kind: &Kind, new: &Value, old: &Value, errors: &mut Errors) {
             errors.push(Error::invalid(&path.child(field), value, rules::IMMUTABLE));
         }
     }
-    if !kind.custom {
-        qualified_finalizers(new, &path, errors);
-    }
+    labels(new, "labels", &path.child("labels"), errors);
+    annotations(new, &path.child("annotations"), errors);
+    owner_references(new, &path.child("ownerReferences"), errors);
+    managed_fields(new, &path.child("managedFields"), errors);
 }
 
 fn check_prefix(rule: NameRule, prefix: &str) -> Messages {

@@ -2,6 +2,8 @@
 //! Each check returns the sentences upstream says; none means valid. Hand-written
 //! matchers stand for the regular expressions that the sentences quote.
 
+use crate::field::{Error, Errors, Path};
+
 /// Sentences about what is wrong with a value.
 pub type Messages = Vec<String>;
 
@@ -285,6 +287,27 @@ pub fn mask_trailing_dash(prefix: &str) -> String {
             format!("{}a", &head[..cut])
         }
         _ => prefix.to_owned(),
+    }
+}
+
+/// A domain, `/`, and a path (`managedBy`, an IngressClass's controller).
+pub fn domain_prefixed_path(value: &str, path: &Path<'_>, errors: &mut Errors) {
+    if value.is_empty() {
+        errors.push(Error::required(path, ""));
+        return;
+    }
+    let Some((host, rest)) =
+        value.split_once('/').filter(|(host, rest)| !host.is_empty() && !rest.is_empty())
+    else {
+        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        errors.push(Error::invalid(path, value, detail));
+        return;
+    };
+    errors.extend(dns_subdomain(host).iter().map(|message| Error::invalid(path, host, message)));
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
+    if !rest.bytes().all(inner) {
+        let detail = regex_error("Invalid path", r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+", &[]);
+        errors.push(Error::invalid(path, rest, &detail));
     }
 }
 

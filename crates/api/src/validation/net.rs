@@ -42,6 +42,11 @@ fn sloppy_v4(value: &str) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::new(octet(a)?, octet(b)?, octet(c)?, octet(d)?))
 }
 
+/// An address as older versions took it, leading zeros and all.
+pub fn sloppy_ip(value: &str) -> Option<IpAddr> {
+    value.parse().ok().or_else(|| sloppy_v4(value).map(IpAddr::V4))
+}
+
 /// An address of a field older than the strict rule.
 pub fn legacy_ip(errors: &mut Errors, path: &Path<'_>, value: &str) {
     super::rules::invalid_each(errors, path, value, legacy_ip_messages(value));

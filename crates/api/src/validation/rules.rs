@@ -171,7 +171,8 @@ pub fn invalid_json(path: &Path<'_>, json: &str, detail: &str) -> Error {
     error
 }
 
-fn struct_json(value: &Value) -> String {
+/// JSON with the fields of small structs in Go's order.
+pub fn struct_json(value: &Value) -> String {
     match value {
         Value::Array(items) => {
             format!("[{}]", items.iter().map(struct_json).collect::<Vec<_>>().join(","))
@@ -188,5 +189,65 @@ fn struct_json(value: &Value) -> String {
             format!("{{{}}}", fields.into_iter().map(field).collect::<Vec<_>>().join(","))
         }
         plain => plain.to_string(),
+    }
+}
+
+/// `Invalid value` that shows no value.
+pub fn invalid_omitted(path: &Path<'_>, detail: &str) -> Error {
+    let mut error = Error::invalid(path, "", detail);
+    error.message = format!("Invalid value: {detail}");
+    error
+}
+
+/// `metav1.Condition`s.
+pub fn conditions(status: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let mut seen = std::collections::BTreeSet::new();
+    for (at, condition) in items(status, "conditions").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
+        let path = path.index(at);
+        let ty = text(condition, "type");
+        if !seen.insert(ty) {
+            errors.push(Error::duplicate(&path.child("type"), ty));
+        }
+        invalid_each(errors, &path.child("type"), ty, names::qualified_name(ty));
+        let (state, all) = (text(condition, "status"), ["False", "True", "Unknown"]);
+        if !all.contains(&state) {
+            errors.push(not_supported(&path.child("status"), state, &all));
+        }
+        let generation = crate::tree::int(condition, "observedGeneration").unwrap_or(0);
+        if generation < 0 {
+            let detail = "must be greater than or equal to zero";
+            errors.push(Error::invalid(&path.child("observedGeneration"), generation, detail));
+        }
+        if get(condition, "lastTransitionTime").is_none() {
+            errors.push(Error::required(&path.child("lastTransitionTime"), ""));
+        }
+        reason(text(condition, "reason"), &path.child("reason"), errors);
+        if text(condition, "message").len() > 32 << 10 {
+            errors.push(Error::too_long(&path.child("message"), 32 << 10));
+        }
+    }
+}
+
+fn reason(reason: &str, path: &Path<'_>, errors: &mut Errors) {
+    if reason.is_empty() {
+        errors.push(Error::required(path, ""));
+        return;
+    }
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_,:".contains(&byte);
+    let ends = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let bytes = reason.as_bytes();
+    let fits =
+        bytes[0].is_ascii_alphabetic() && ends(bytes[bytes.len() - 1]) && bytes.iter().all(|b| inner(*b));
+    if !fits {
+        let rule = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'";
+        let examples = ["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"];
+        let detail = names::regex_error(rule, "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", &examples);
+        errors.push(Error::invalid(path, reason, &detail));
+    }
+    if reason.len() > 1024 {
+        errors.push(Error::too_long(path, 1024));
     }
 }

@@ -23,10 +23,11 @@ use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, flag, get, int, items, text, texts};
 
 pub(super) use probes::port as port_number_or_name;
-pub(super) use resources::quantities;
-pub(super) use scheduling::taint_effect;
+pub(super) use resources::{amount, container_resource_name, known_resource_name, quantities, requirements};
+pub(super) use scheduling::{node_selector, taint_effect, tolerations};
 pub(super) use status::validate as status_update;
-pub(super) use update::validate as update;
+pub(super) use update::{difference, validate as update};
+pub(super) use volumes::{descending, no_backsteps};
 
 /// What a spec belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,12 +128,22 @@ fn tokens_need_an_account(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// Rules of a template of a controller: its labels, annotations and spec.
-pub(super) fn template(template: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// Rules of a volume's source of which a PersistentVolume has the same.
+pub(super) fn volume_source(kind: &str, source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    volumes::one_source(kind, source, Mode::Template, path, errors);
+}
+
+/// Rules of a template's labels and annotations.
+pub(super) fn template_metadata(template: &Value, path: &Path<'_>, errors: &mut Errors) {
     let meta = &template["metadata"];
     super::meta::labels(meta, "labels", &path.child("labels"), errors);
     super::meta::annotations(meta, &path.child("annotations"), errors);
     annotations(&meta["annotations"], &template["spec"], &path.child("annotations"), errors);
+}
+
+/// Rules of a template of a controller: its labels, annotations and spec.
+pub(super) fn template(template: &Value, path: &Path<'_>, errors: &mut Errors) {
+    template_metadata(template, path, errors);
     let path = path.child("spec");
     spec(&template["spec"], Mode::Template, &path, errors);
     if !items(&template["spec"], "ephemeralContainers").is_empty() {

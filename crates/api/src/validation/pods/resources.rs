@@ -69,15 +69,25 @@ fn may_overcommit(name: &str) -> bool {
     native(name) && !huge(name)
 }
 
-fn resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
+/// The name of something that can be counted.
+pub fn known_resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
     let wrong = names::qualified_name(name);
     if !wrong.is_empty() {
         invalid_each(errors, path, name, wrong);
-    } else if !name.contains('/') {
-        if !STANDARD.contains(&name) && !huge(name) {
-            let detail = "must be a standard resource type or fully qualified";
-            errors.push(Error::invalid(path, name, detail));
-        }
+    } else if !name.contains('/') && !STANDARD.contains(&name) && !huge(name) {
+        let detail = "must be a standard resource type or fully qualified";
+        errors.push(Error::invalid(path, name, detail));
+    }
+}
+
+/// The name of something that containers use.
+pub fn container_resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
+    let before = errors.len();
+    known_resource_name(name, path, errors);
+    if !names::qualified_name(name).is_empty() && errors.len() > before {
+        return;
+    }
+    if !name.contains('/') {
         if !CONTAINER.contains(&name) && !huge(name) {
             errors.push(Error::invalid(path, name, "must be a standard resource for containers"));
         }
@@ -86,7 +96,8 @@ fn resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn amount(name: &str, value: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// An amount of something: not negative, and whole where it cannot be parted.
+pub fn amount(name: &str, value: &Value, path: &Path<'_>, errors: &mut Errors) {
     let Some(quantity) = quantity(value) else { return };
     if quantity.sign() < 0 {
         errors.push(Error::invalid(path, value.clone(), NEGATIVE));
@@ -117,7 +128,7 @@ pub fn list(list: &Value, path: &Path<'_>, errors: &mut Errors) {
             break;
         }
         let path = path.key(name);
-        resource_name(name, &path, errors);
+        container_resource_name(name, &path, errors);
         amount(name, value, &path, errors);
     }
 }
@@ -125,7 +136,7 @@ pub fn list(list: &Value, path: &Path<'_>, errors: &mut Errors) {
 /// `resources` of a container.
 pub fn container(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &mut Errors) {
     let resources = &container["resources"];
-    requests_and_limits(resources, path, errors);
+    requirements(resources, path, errors);
     let claims = path.child("claims");
     let mut seen: BTreeSet<String> = BTreeSet::new();
     for (at, claim) in items(resources, "claims").iter().enumerate() {
@@ -163,7 +174,8 @@ pub fn container(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &m
     }
 }
 
-fn requests_and_limits(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// Requests and limits of a container, or of something like one.
+pub fn requirements(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
     let (limits, requests) = (path.child("limits"), path.child("requests"));
     list(&resources["limits"], &limits, errors);
     for (name, value) in entries(resources, "requests") {
@@ -171,7 +183,7 @@ fn requests_and_limits(resources: &Value, path: &Path<'_>, errors: &mut Errors) 
             break;
         }
         let path = requests.key(name);
-        resource_name(name, &path, errors);
+        container_resource_name(name, &path, errors);
         amount(name, value, &path, errors);
         let limit = get(&resources["limits"], name);
         match (quantity(value), limit.and_then(quantity)) {

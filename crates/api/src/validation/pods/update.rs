@@ -140,7 +140,7 @@ fn munged(spec: &Value, before: &Value, path: &Path<'_>, errors: &mut Errors) ->
 }
 
 /// The lines that differ, with three lines around them, as a unified diff has them.
-fn difference(old: &Value, new: &Value) -> String {
+pub fn difference(old: &Value, new: &Value) -> String {
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
     let (old, new) = (pretty(old), pretty(new));
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());

@@ -9,8 +9,12 @@ use super::{Mode, Spec};
 use crate::field::{Error, Errors, Path};
 use crate::quantity::Quantity;
 use crate::tree::{flag, get, int, items, text};
+use crate::validation::meta::{annotations, labels};
 use crate::validation::names;
 use crate::validation::rules::{full, invalid_each, not_supported, one_of};
+use crate::validation::shape::check;
+use crate::validation::sources;
+use crate::validation::volumes::claim_spec;
 
 const FILE_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 
@@ -101,7 +105,8 @@ fn source(volume: &Value, mode: Mode<'_>, path: &Path<'_>, errors: &mut Errors) 
     }
 }
 
-fn one_source(kind: &str, source: &Value, mode: Mode<'_>, path: &Path<'_>, errors: &mut Errors) {
+/// Rules of one source.
+pub fn one_source(kind: &str, source: &Value, mode: Mode<'_>, path: &Path<'_>, errors: &mut Errors) {
     let required = |errors: &mut Errors, field: &str| {
         if text(source, field).is_empty() {
             errors.push(Error::required(&path.child(field), ""));
@@ -135,7 +140,7 @@ fn one_source(kind: &str, source: &Value, mode: Mode<'_>, path: &Path<'_>, error
         "nfs" => {
             required(errors, "server");
             required(errors, "path");
-            if !text(source, "path").is_empty() && !text(source, "path").starts_with('/') {
+            if !text(source, "path").starts_with('/') {
                 let detail = "must be an absolute path";
                 errors.push(Error::invalid(&path.child("path"), text(source, "path"), detail));
             }
@@ -151,17 +156,39 @@ fn one_source(kind: &str, source: &Value, mode: Mode<'_>, path: &Path<'_>, error
                 invalid_each(errors, &path.child("driver"), driver, names::dns_subdomain(&lower));
             }
         }
-        "ephemeral" if get(source, "volumeClaimTemplate").is_none() => {
-            errors.push(Error::required(&path.child("volumeClaimTemplate"), ""));
-        }
+        "ephemeral" => ephemeral(source, path, errors),
         "image" => {
             if mode != Mode::Template {
                 required(errors, "reference");
             }
             one_of(errors, source, "pullPolicy", path, &["Always", "IfNotPresent", "Never"], true);
         }
-        _ => {}
+        _ => {
+            if let Some(rows) = sources::rows(kind, true) {
+                check(source, rows, path, errors);
+            }
+        }
     }
+}
+
+/// A claim that is made for the pod.
+fn ephemeral(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let path = path.child("volumeClaimTemplate");
+    let Some(claim) = get(source, "volumeClaimTemplate") else {
+        errors.push(Error::required(&path, ""));
+        return;
+    };
+    let (meta, at) = (&claim["metadata"], path.child("metadata"));
+    annotations(meta, &at.child("annotations"), errors);
+    labels(meta, "labels", &at.child("labels"), errors);
+    let extra = meta.as_object().into_iter().flatten().map(|(field, _)| field.as_str());
+    for field in extra.filter(|field| !["annotations", "labels", "creationTimestamp"].contains(field)) {
+        // (Upstream names Go's fields.)
+        let (first, rest) = field.split_at(field.chars().next().map_or(0, char::len_utf8));
+        let name = format!("{}{rest}", first.to_uppercase());
+        errors.push(Error::forbidden(&at.child(&name), "cannot be set"));
+    }
+    claim_spec(&claim["spec"], &path.child("spec"), errors);
 }
 
 fn host_path(source: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -289,7 +316,8 @@ fn token(token: &Value, path: &Path<'_>, volume: &Path<'_>, errors: &mut Errors)
     }
 }
 
-fn no_backsteps(target: &str, path: &Path<'_>, errors: &mut Errors) {
+/// A path that does not lead up.
+pub fn no_backsteps(target: &str, path: &Path<'_>, errors: &mut Errors) {
     if target.split('/').any(|part| part == "..") {
         errors.push(Error::invalid(path, target, "must not contain '..'"));
     }

@@ -1,0 +1,261 @@
+//! What upstream's strategies write into an object before its rules are asked: what a
+//! kind owes to every object, what a user may not say, what two fields say alike.
+//! (`PrepareForCreate` and `PrepareForUpdate` of `pkg/registry/*/*/strategy.go`.)
+//!
+//! Runs after admission; that status and spec are kept apart, uid, times and
+//! generation, is the registry's part for all kinds. What needs other objects (addresses)
+//! or chance is the server's. Dropping what a default server does not know is decoding's.
+
+use serde_json::{Map, Value, json};
+
+use crate::Kind;
+use crate::tree::{default, get, int, items, items_mut, object_mut, same, text};
+
+/// On whose behalf, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// RFC 3339.
+    pub now: &'a str,
+    /// The subresource that is written; empty for the object itself.
+    pub subresource: &'a str,
+    /// The user, in the fields in which a CertificateSigningRequest names one:
+    /// `username`, `uid`, `groups`, `extra`.
+    pub user: &'a Map<String, Value>,
+}
+
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+/// Prepares a new object, which has its uid and an empty status.
+pub fn create(kind: &Kind, request: &Request<'_>, object: &mut Value) {
+    if kind.custom {
+        return;
+    }
+    match &*kind.resource {
+        "daemonsets.apps" => {
+            let generation = template_generation(object).max(1);
+            set_template_generation(object, generation);
+        }
+        "jobs.batch" => job_selector(object),
+        "persistentvolumes" => {
+            let status = object_mut(object, "status");
+            status["phase"] = "Pending".into();
+            status["lastPhaseTransitionTime"] = request.now.into();
+        }
+        "persistentvolumeclaims" => {
+            data_sources(&mut object["spec"], None);
+            object_mut(object, "status")["phase"] = "Pending".into();
+        }
+        "serviceaccounts" => secret_names(object),
+        "certificatesigningrequests.certificates.k8s.io" => {
+            let spec = object_mut(object, "spec");
+            for field in ["username", "uid", "groups", "extra"] {
+                match request.user.get(field) {
+                    Some(value) => spec[field] = value.clone(),
+                    None => drop(spec.as_object_mut().and_then(|spec| spec.remove(field))),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Prepares an object that replaces `old`; status and spec are already kept apart.
+pub fn update(kind: &Kind, request: &Request<'_>, new: &mut Value, old: &Value) {
+    if kind.custom {
+        return;
+    }
+    match (&*kind.resource, request.subresource) {
+        ("daemonsets.apps", "") => {
+            let before = template_generation(old);
+            let changed = !same(new["spec"].get("template"), old["spec"].get("template"));
+            set_template_generation(new, before + i64::from(changed));
+        }
+        ("persistentvolumeclaims", "") => data_sources(&mut new["spec"], Some(&old["spec"])),
+        ("persistentvolumes", "status") => phase_transition(new, old, request.now),
+        ("serviceaccounts", "") => secret_names(new),
+        ("certificatesigningrequests.certificates.k8s.io", "") => {
+            new["spec"] = old["spec"].clone();
+        }
+        ("certificatesigningrequests.certificates.k8s.io", "status") => {
+            for condition in ["Approved", "Denied"] {
+                keep_conditions(new, old, condition);
+            }
+            condition_times(new, old, request.now);
+        }
+        ("certificatesigningrequests.certificates.k8s.io", "approval") => {
+            condition_times(new, old, request.now);
+            let conditions = new["status"].get("conditions").cloned();
+            new["status"] = old["status"].clone();
+            match (conditions, new["status"].as_object_mut()) {
+                (Some(conditions), Some(status)) => drop(status.insert("conditions".into(), conditions)),
+                (None, Some(status)) => drop(status.remove("conditions")),
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+}
+
+// === impl DaemonSets ===
+
+/// An old counter that lives on in an annotation.
+fn template_generation(object: &Value) -> i64 {
+    text(&object["metadata"]["annotations"], TEMPLATE_GENERATION).parse().unwrap_or(0)
+}
+
+fn set_template_generation(object: &mut Value, generation: i64) {
+    let annotations = object_mut(object_mut(object, "metadata"), "annotations");
+    annotations[TEMPLATE_GENERATION] = generation.to_string().into();
+}
+
+// === impl Jobs ===
+
+/// A Job finds its pods by its uid, unless its user says how.
+fn job_selector(job: &mut Value) {
+    if crate::tree::flag(&job["spec"], "manualSelector") {
+        return;
+    }
+    let meta = |field: &str| text(&job["metadata"], field).to_owned();
+    let (name, uid) = (meta("name"), meta("uid"));
+    let spec = object_mut(job, "spec");
+    let labels = object_mut(object_mut(object_mut(spec, "template"), "metadata"), "labels");
+    for (label, value) in [
+        ("job-name", &name),
+        ("batch.kubernetes.io/job-name", &name),
+        ("controller-uid", &uid),
+        ("batch.kubernetes.io/controller-uid", &uid),
+    ] {
+        default(labels, label, value.as_str());
+    }
+    let selector = object_mut(object_mut(spec, "selector"), "matchLabels");
+    default(selector, "batch.kubernetes.io/controller-uid", uid.as_str());
+}
+
+// === impl PersistentVolumes ===
+
+fn phase_transition(new: &mut Value, old: &Value, now: &str) {
+    let field = "lastPhaseTransitionTime";
+    let time = |object: &Value| get(&object["status"], field).cloned();
+    let (given, before) = (time(new), time(old));
+    if text(&new["status"], "phase") == text(&old["status"], "phase") {
+        if let (None, Some(before)) = (given, before) {
+            object_mut(new, "status")[field] = before;
+        }
+    } else if given.is_none() || given == before {
+        object_mut(new, "status")[field] = now.into();
+    }
+}
+
+/// `dataSource` and `dataSourceRef` say the same; the older one only of claims and
+/// snapshots.
+fn data_sources(spec: &mut Value, old: Option<&Value>) {
+    let (source, reference) = ("dataSource", "dataSourceRef");
+    let used = |field: &str| old.is_some_and(|old| get(old, field).is_some());
+    let Some(fields) = spec.as_object_mut() else { return };
+    let crosses = fields.get(reference).is_some_and(|reference| !text(reference, "namespace").is_empty());
+    if crosses && !used(reference) {
+        fields.remove(reference);
+    }
+    let known = |value: &Value| {
+        matches!(
+            (text(value, "apiGroup"), text(value, "kind")),
+            ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+        )
+    };
+    let plain = !fields.get(reference).is_some_and(Value::is_object);
+    let given = fields.get(source).filter(|value| value.is_object());
+    if plain && !used(source) && !used(reference) && given.is_some_and(|value| !known(value)) {
+        fields.remove(source);
+    }
+    let of = |fields: &Map<String, Value>, field: &str| fields.get(field).filter(|v| v.is_object()).cloned();
+    match (of(fields, source), of(fields, reference)) {
+        (Some(value), None) => drop(fields.insert(reference.into(), value)),
+        (None, Some(mut value)) if text(&value, "namespace").is_empty() => {
+            value.as_object_mut().map(|value| value.remove("namespace"));
+            fields.insert(source.into(), value);
+        }
+        _ => {}
+    }
+}
+
+// === impl ServiceAccounts ===
+
+fn secret_names(account: &mut Value) {
+    for secret in items_mut(account, "secrets") {
+        let name = text(secret, "name");
+        *secret = if name.is_empty() { json!({}) } else { json!({ "name": name }) };
+    }
+}
+
+// === impl CertificateSigningRequests ===
+
+/// Conditions that only approval writes stay as they were, one by one.
+fn keep_conditions(new: &mut Value, old: &Value, ty: &str) {
+    let of_type = |condition: &&Value| text(condition, "type") == ty;
+    let before: Vec<&Value> = items(&old["status"], "conditions").iter().filter(of_type).collect();
+    if items(&new["status"], "conditions").iter().filter(of_type).count() != before.len() {
+        return;
+    }
+    let now = items_mut(&mut new["status"], "conditions").iter_mut().filter(|one| text(one, "type") == ty);
+    for (condition, before) in now.zip(before) {
+        *condition = before.clone();
+    }
+}
+
+fn condition_times(new: &mut Value, old: &Value, now: &str) {
+    for condition in items_mut(&mut new["status"], "conditions") {
+        default(condition, "lastUpdateTime", now);
+        if get(condition, "lastTransitionTime").is_some() {
+            continue;
+        }
+        let alike = |before: &&Value| {
+            ["type", "status"].iter().all(|field| text(before, field) == text(condition, field))
+                && get(before, "lastTransitionTime").is_some()
+        };
+        let before = items(&old["status"], "conditions").iter().find(alike);
+        let time = before.map_or_else(|| now.into(), |before| before["lastTransitionTime"].clone());
+        condition["lastTransitionTime"] = time;
+    }
+}
+
+/// What decoding adds that is kept elsewhere: the counter of a DaemonSet's templates.
+pub(crate) fn decoded_daemon_set(object: &mut Value) {
+    let annotations = object_mut(object_mut(object, "metadata"), "annotations");
+    if int(annotations, TEMPLATE_GENERATION).is_none() {
+        default(annotations, TEMPLATE_GENERATION, "0");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds;
+
+    fn created(resource: (&str, &str, &str), object: Value) -> Value {
+        let kinds = kinds::builtin();
+        let (kind, _) = kinds.resource(resource.0, resource.1, resource.2).unwrap();
+        let user = json!({"username": "jane", "groups": ["system:authenticated"]});
+        let request = Request { now: "T", subresource: "", user: user.as_object().unwrap() };
+        let mut object = object;
+        create(kind, &request, &mut object);
+        object
+    }
+
+    #[test]
+    fn new_objects_get_what_they_need() {
+        let job = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"manualSelector": false}});
+        let job = created(("batch", "v1", "jobs"), job);
+        assert_eq!(job["spec"]["selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}}));
+        assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
+        let claim = |spec: Value| {
+            created(("", "v1", "persistentvolumeclaims"), json!({"metadata": {}, "spec": spec}))["spec"].clone()
+        };
+        let source = json!({"kind": "PersistentVolumeClaim", "name": "c"});
+        assert_eq!(claim(json!({"dataSource": source}))["dataSourceRef"], source);
+        assert_eq!(claim(json!({"dataSource": {"kind": "Other", "name": "c"}})), json!({}));
+        assert_eq!(claim(json!({"dataSourceRef": source}))["dataSource"], source);
+        let request = json!({"metadata": {}, "spec": {"username": "root", "extra": {}}});
+        let request = created(("certificates.k8s.io", "v1", "certificatesigningrequests"), request);
+        assert_eq!(request["spec"], json!({"username": "jane", "groups": ["system:authenticated"]}));
+    }
+}
