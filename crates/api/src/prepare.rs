@@ -9,7 +9,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::Kind;
-use crate::tree::{default, get, int, items, items_mut, object_mut, same, text};
+use crate::tree::{default, get, items, items_mut, object_mut, same, text};
 
 /// On whose behalf, and when.
 #[derive(Debug, Clone, Copy)]
@@ -221,9 +221,7 @@ fn condition_times(new: &mut Value, old: &Value, now: &str) {
 /// What decoding adds that is kept elsewhere: the counter of a DaemonSet's templates.
 pub(crate) fn decoded_daemon_set(object: &mut Value) {
     let annotations = object_mut(object_mut(object, "metadata"), "annotations");
-    if int(annotations, TEMPLATE_GENERATION).is_none() {
-        default(annotations, TEMPLATE_GENERATION, "0");
-    }
+    default(annotations, TEMPLATE_GENERATION, "0");
 }
 
 #[cfg(test)]
@@ -245,10 +243,14 @@ mod tests {
     fn new_objects_get_what_they_need() {
         let job = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"manualSelector": false}});
         let job = created(("batch", "v1", "jobs"), job);
-        assert_eq!(job["spec"]["selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}}));
+        assert_eq!(
+            job["spec"]["selector"],
+            json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}})
+        );
         assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
         let claim = |spec: Value| {
-            created(("", "v1", "persistentvolumeclaims"), json!({"metadata": {}, "spec": spec}))["spec"].clone()
+            created(("", "v1", "persistentvolumeclaims"), json!({"metadata": {}, "spec": spec}))["spec"]
+                .clone()
         };
         let source = json!({"kind": "PersistentVolumeClaim", "name": "c"});
         assert_eq!(claim(json!({"dataSource": source}))["dataSourceRef"], source);

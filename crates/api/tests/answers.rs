@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use carrack_api::{Kind, Kinds, Value, columns, decode, defaults, kinds, validation};
+use carrack_api::{Kind, Kinds, Value, columns, decode, defaults, kinds, prepare, validation};
+
+/// What new objects have for a uid.
+const UID: &str = "5e0b7e8a-0000-4000-8000-000000000000";
 
 /// The kind and version that a case names.
 fn resource<'a>(kinds: &'a Kinds, case: &Value) -> (&'a Arc<Kind>, usize) {
@@ -18,6 +21,15 @@ fn resource<'a>(kinds: &'a Kinds, case: &Value) -> (&'a Arc<Kind>, usize) {
     kinds.resource(group, version, plural).unwrap()
 }
 
+/// The object as the server makes it ready for its rules.
+fn prepared(kind: &Kind, object: &mut Value) {
+    object["metadata"]["uid"] = UID.into();
+    let user = serde_json::json!({"username": "admin", "groups": ["system:masters"]});
+    let request =
+        prepare::Request { now: "2026-01-01T00:00:00Z", subresource: "", user: user.as_object().unwrap() };
+    prepare::create(kind, &request, object);
+}
+
 /// A case: its line, the kind and version, the object after decoding and defaulting.
 fn cases() -> Vec<(usize, Arc<Kind>, Value, Value)> {
     let kinds = kinds::builtin();
@@ -27,6 +39,7 @@ fn cases() -> Vec<(usize, Arc<Kind>, Value, Value)> {
         let root = &kind.versions[index];
         let mut object = decode::value(&root.schema, root.root, case["object"].clone()).unwrap().value;
         defaults::default_object(kind, index, &mut object);
+        prepared(kind, &mut object);
         (at + 1, kind.clone(), object, case)
     };
     include_str!("answers/create.jsonl").lines().enumerate().map(read).collect()

@@ -76,8 +76,52 @@ fn example(kind: &Kind) -> Value {
         "runtimeclasses.node.k8s.io" => json!({"handler": "h"}),
         "storageclasses.storage.k8s.io" => json!({"provisioner": "p"}),
         "ingressclasses.networking.k8s.io" => json!({"spec": {"controller": "example.com/c"}}),
+        "csistoragecapacities.storage.k8s.io" => json!({"storageClassName": "c"}),
+        "volumeattachments.storage.k8s.io" => {
+            json!({"spec": {"attacher": "a.example.com", "nodeName": "n", "source": {"persistentVolumeName": "v"}}})
+        }
+        "volumeattributesclasses.storage.k8s.io" => {
+            json!({"driverName": "a.example.com", "parameters": {"a": "b"}})
+        }
+        "certificatesigningrequests.certificates.k8s.io" => {
+            json!({"spec": {"request": REQUEST, "signerName": "example.com/s", "usages": ["client auth"]}})
+        }
+        "resourceclaimtemplates.resource.k8s.io" => json!({"spec": {"spec": {}}}),
+        "resourceslices.resource.k8s.io" => json!({"spec": {
+            "driver": "d.example.com", "nodeName": "n",
+            "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1},
+        }}),
+        "flowschemas.flowcontrol.apiserver.k8s.io" => {
+            json!({"spec": {"priorityLevelConfiguration": {"name": "p"}}})
+        }
+        "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io" => {
+            json!({"spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}})
+        }
+        "validatingadmissionpolicies.admissionregistration.k8s.io" => json!({"spec": {
+            "matchConstraints": rules(), "validations": [{"expression": "true"}],
+        }}),
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io" => {
+            json!({"spec": {"policyName": "p", "validationActions": ["Deny"]}})
+        }
+        "mutatingadmissionpolicies.admissionregistration.k8s.io" => json!({"spec": {
+            "matchConstraints": rules(), "reinvocationPolicy": "Never",
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}],
+        }}),
+        "mutatingadmissionpolicybindings.admissionregistration.k8s.io" => {
+            json!({"spec": {"policyName": "p"}})
+        }
         _ => json!({}),
     }
+}
+
+/// A certificate request, in base64.
+const REQUEST: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIaE1JR0hBZ0VBTUNVeEVEQU9CZ05WQkFvTUIyVjRZVzF3YkdVeEVUQVBCZ05WQkFNTUNHTnZiblJ5WVdOMApNRmt3RXdZSEtvWkl6ajBDQVFZSUtvWkl6ajBEQVFjRFFnQUVEZTJyTC8yOUhLdFpUcGtnRXVuUDdUa3ZUbGtxCkFQUDVXd1lTcU8xOUpJSCs4TTBLM2J1bFVsUWlRRVY2TDVqeUZMemtYTXpoVGoyUjZQbEVTMmd1aXFBQU1Bb0cKQ0NxR1NNNDlCQU1DQTBrQU1FWUNJUUREVDBjeWRaYmhPQXZLVjNnLzR0dXhOdTA2QU54UmdtTHp0N0JHUFJhQwpiUUloQU52YUVtYlQ5K09xcEZ3TmRuMjBwTzZERENiWGx1MjJRNlkrS3ZXK2dPS2YKLS0tLS1FTkQgQ0VSVElGSUNBVEUgUkVRVUVTVC0tLS0tCg==";
+
+/// What an admission policy is about.
+fn rules() -> Value {
+    json!({"resourceRules": [
+        {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]},
+    ]})
 }
 
 fn object(kind: &Kind, version: usize, name: &str) -> Value {

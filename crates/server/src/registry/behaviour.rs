@@ -17,6 +17,8 @@ pub(crate) enum Generation {
     Everything,
     /// Set to 1 on creation, never raised.
     Fixed,
+    /// Not set on creation; as `Spec` from then on.
+    Later,
 }
 
 /// What raises a kind's generation.
@@ -28,6 +30,7 @@ pub(crate) fn generation(kind: &Kind) -> Generation {
         "deployments.apps" => Generation::SpecAndAnnotations,
         "endpointslices.discovery.k8s.io" => Generation::Everything,
         "priorityclasses.scheduling.k8s.io" => Generation::Fixed,
+        "csidrivers.storage.k8s.io" => Generation::Later,
         "pods"
         | "podtemplates"
         | "replicationcontrollers"
@@ -62,7 +65,7 @@ impl Generation {
         let meta = |field: &str| new["metadata"].get(field) != old["metadata"].get(field);
         match self {
             Self::None | Self::Fixed => false,
-            Self::Spec => rest_differs(new, old),
+            Self::Spec | Self::Later => rest_differs(new, old),
             Self::SpecAndAnnotations => rest_differs(new, old) || meta("annotations"),
             Self::Everything => {
                 rest_differs(new, old)

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use carrack_api::schema::Ty;
 use carrack_api::status::Status;
-use carrack_api::{Record, Value, decode};
+use carrack_api::{Record, Value, decode, prepare};
 use carrack_store::Expect;
 use serde_json::{Map, json};
 
 use super::call::Call;
+use super::write::prepared;
 use super::{Registry, Written, behaviour, meta};
 use crate::seams::{Finish, Operation};
 
@@ -76,6 +77,7 @@ impl Registry {
         if call.kind.subresource("status").is_some() && !behaviour::keeps_status_on_create(&call.kind) {
             reset_status(call, object);
         }
+        prepared(call, |request| prepare::create(&call.kind, request, object));
         if let Some(strategy) = self.strategy(&call.kind) {
             strategy.prepare_create(call, object);
         }

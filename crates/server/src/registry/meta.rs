@@ -126,7 +126,7 @@ pub(crate) fn stamp_new(call: &Call, object: &mut Value) {
     }
     meta.insert("creationTimestamp".into(), rfc3339(call.now).into());
     meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
-    if behaviour::generation(&call.kind) != Generation::None {
+    if !matches!(behaviour::generation(&call.kind), Generation::None | Generation::Later) {
         meta.insert("generation".into(), 1.into());
     }
 }

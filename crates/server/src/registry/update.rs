@@ -5,10 +5,11 @@
 use std::sync::Arc;
 
 use carrack_api::status::Status;
-use carrack_api::{Content, Record, Value, managed};
+use carrack_api::{Content, Record, Value, managed, prepare};
 use carrack_store::Expect;
 
 use super::call::Call;
+use super::write::prepared;
 use super::{Registry, Written, behaviour, meta};
 use crate::seams::{Finish, Operation};
 
@@ -132,6 +133,7 @@ impl Registry {
         isolate(call, new, old);
         meta::set(new, "managedFields", managed);
         meta::stamp_update(new, old);
+        prepared(call, |request| prepare::update(&call.kind, request, new, old));
         if let Some(strategy) = self.strategy(&call.kind) {
             strategy.prepare_update(call, new, old);
         }

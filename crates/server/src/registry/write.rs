@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use carrack_api::status::Status;
-use carrack_api::{Content, Kind, Record, Value, convert, decode, defaults, managed, validation};
+use carrack_api::{Content, Kind, Record, Value, convert, decode, defaults, managed, prepare, validation};
 use carrack_store::{CommitError, Committed, Expect, Write};
 
 use super::call::{Call, FieldValidation};
@@ -191,6 +191,31 @@ pub(crate) fn not_stored(error: &CommitError) -> Status {
         }
         error => Status::internal(error),
     }
+}
+
+/// Lets `prepare` know when and for whom it writes.
+pub(crate) fn prepared(call: &Call, prepare: impl FnOnce(&prepare::Request<'_>)) {
+    let mut user = serde_json::Map::new();
+    // Only these objects name their user.
+    if &*call.kind.group == "certificates.k8s.io" {
+        user.insert("username".into(), (&*call.user.name).into());
+        if !call.user.uid.is_empty() {
+            user.insert("uid".into(), (&*call.user.uid).into());
+        }
+        if !call.user.groups.is_empty() {
+            user.insert(
+                "groups".into(),
+                call.user.groups.iter().map(|group| Value::from(&**group)).collect(),
+            );
+        }
+        if !call.user.extra.is_empty() {
+            let values = |values: &Vec<Box<str>>| values.iter().map(|value| Value::from(&**value)).collect();
+            let extra = call.user.extra.iter().map(|(key, all)| (key.to_string(), values(all)));
+            user.insert("extra".into(), Value::Object(extra.collect()));
+        }
+    }
+    let now = rfc3339(call.now);
+    prepare(&prepare::Request { now: &now, subresource: &call.subresource, user: &user });
 }
 
 /// `apps/v1`: the version in which a kind's objects are stored.
