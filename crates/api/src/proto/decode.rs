@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+use super::either::Either;
 use super::wire::{Item, Reader};
 use crate::decode::{Error, MAX_COLLECTIONS, TOO_MANY, complete, settle, zero};
 use crate::schema::{Field, Object, Schema, Ty, TypeId};
@@ -63,7 +64,10 @@ impl Decoder<'_> {
         let mut reader = Reader::new(message);
         while let Some((number, item)) = reader.next()? {
             if let Some(field) = object.field_embedded(path, number) {
-                self.field(field, item, fields, depth)?;
+                match Either::of(object, field) {
+                    Some(either) => self.either_field(object, (field, either), item, fields, depth)?,
+                    None => self.field(field, item, fields, depth)?,
+                }
             } else if let Item::Bytes(message) = item {
                 let inner = [path, &[number]].concat();
                 if object.embeds(&inner) {
@@ -105,6 +109,66 @@ impl Decoder<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// A field, or a map's entry, that holds one of two forms.
+    fn either_field(
+        &self,
+        object: &Object,
+        (field, either): (&Field, Either),
+        item: Item<'_>,
+        fields: &mut Map<String, Value>,
+        depth: usize,
+    ) -> Result<(), Error> {
+        let Item::Bytes(message) = item else { return Err(wrong(field, item)) };
+        if !matches!(field.ty, Ty::Map(_)) {
+            fields.insert((*field.name).into(), self.either(object, (field, either), message, depth)?);
+            return Ok(());
+        }
+        let (mut key, mut value) = (String::new(), either.nothing());
+        let mut reader = Reader::new(message);
+        while let Some(part) = reader.next()? {
+            match part {
+                (1, Item::Bytes(text)) => key = String::from_utf8_lossy(text).into_owned(),
+                (2, Item::Bytes(message)) => value = self.either(object, (field, either), message, depth)?,
+                _ => {}
+            }
+        }
+        let map = fields.entry(&*field.name).or_insert_with(|| Value::Object(Map::new()));
+        map.as_object_mut().map(|entries| entries.insert(key, value));
+        Ok(())
+    }
+
+    /// A schema (of the type that has the field) or the other form.
+    fn either(
+        &self,
+        object: &Object,
+        (field, either): (&Field, Either),
+        message: &[u8],
+        depth: usize,
+    ) -> Result<Value, Error> {
+        let (mut schema, mut bool, mut list) = (None, None, Vec::new());
+        let mut reader = Reader::new(message);
+        while let Some((number, item)) = reader.next()? {
+            match (either, item) {
+                (_, Item::Bytes(message)) if number == either.schema() => {
+                    schema = Some(self.object(object, message, depth + 1)?);
+                }
+                (Either::Schemas, Item::Bytes(message)) if number == either.other() => {
+                    list.push(self.object(object, message, depth + 1)?);
+                }
+                (Either::Names, Item::Bytes(text)) if number == either.other() => {
+                    list.push(String::from_utf8_lossy(text).into_owned().into());
+                }
+                (Either::Bool, Item::Varint(flag)) if number == either.other() => {
+                    bool = Some(Value::Bool(flag != 0));
+                }
+                (_, item) if number == either.schema() => return Err(wrong(field, item)),
+                _ => {}
+            }
+        }
+        let other = if list.is_empty() { bool } else { Some(Value::Array(list)) };
+        Ok(schema.or(other).unwrap_or_else(|| either.nothing()))
     }
 
     /// One item of a repeated field, or several packed numbers.

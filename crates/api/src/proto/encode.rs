@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+use super::either::Either;
 use super::wire::{put_bytes, put_message, put_number, put_varint};
 use crate::decode::Error;
 use crate::schema::{Field, Object, Schema, Ty, TypeId};
@@ -45,7 +46,20 @@ impl Encoder<'_> {
             let Some(field) = object.field(name) else { continue };
             if *field.embedded == *path {
                 if field.number != 0 && !value.is_null() {
-                    self.field(field, value, out)?;
+                    match (Either::of(object, field), &field.ty, value) {
+                        (Some(either), Ty::Map(_), Value::Object(entries)) => {
+                            entries.iter().try_for_each(|(key, value)| {
+                                put_message(out, field.number, |out| {
+                                    put_bytes(out, 1, key.as_bytes());
+                                    self.either(object, (field, either), 2, value, out)
+                                })
+                            })?;
+                        }
+                        (Some(either), ..) => {
+                            self.either(object, (field, either), field.number, value, out)?;
+                        }
+                        (None, ..) => self.field(field, value, out)?,
+                    }
                 }
             } else if let Some(next) = field.embedded.strip_prefix(path).and_then(|rest| rest.first())
                 && !embedded.contains(next)
@@ -58,6 +72,41 @@ impl Encoder<'_> {
             put_message(out, number, |out| self.fields(object, &inner, map, out))?;
         }
         Ok(())
+    }
+
+    /// One of two forms: a schema (of the type that has the field) or the other one.
+    fn either(
+        &self,
+        object: &Object,
+        (field, either): (&Field, Either),
+        number: u32,
+        value: &Value,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        put_message(out, number, |out| match (either, value) {
+            (_, Value::Object(_)) => {
+                // Go sets both: whatever has a schema is allowed.
+                if either == Either::Bool {
+                    put_number(out, either.other(), 1);
+                }
+                put_message(out, either.schema(), |out| self.object(object, value, out))
+            }
+            (Either::Schemas, Value::Array(items)) => items
+                .iter()
+                .try_for_each(|item| put_message(out, either.other(), |out| self.object(object, item, out))),
+            (Either::Names, Value::Array(items)) => {
+                items.iter().filter_map(Value::as_str).for_each(|name| {
+                    put_bytes(out, either.other(), name.as_bytes());
+                });
+                Ok(())
+            }
+            (Either::Bool, Value::Bool(flag)) => {
+                put_number(out, either.other(), u64::from(*flag));
+                Ok(())
+            }
+            (_, Value::Null) => Ok(()),
+            _ => Err(unfit(field, value)),
+        })
     }
 
     fn field(&self, field: &Field, value: &Value, out: &mut Vec<u8>) -> Result<(), Error> {

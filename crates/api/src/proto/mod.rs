@@ -1,10 +1,8 @@
 //! Kubernetes' protobuf: the `k8s\0` envelope and messages by the schema's field
 //! numbers, both ways. Bounded on hostile input; never panics.
-//!
-//! Not here: the few types of apiextensions that are either-or messages
-//! (`JSONSchemaPropsOrBool` and its kin), whose clients speak JSON.
 
 mod decode;
+mod either;
 mod encode;
 mod envelope;
 mod wire;

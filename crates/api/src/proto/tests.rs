@@ -98,3 +98,22 @@ proptest::proptest! {
         let _ = decode(&schema, root, &message);
     }
 }
+
+#[test]
+fn schemas_and_what_may_stand_in_their_place() {
+    let schema = json!({"type": "object", "properties": {
+        "a": {"type": "array", "items": {"type": "string", "default": "x"}},
+        "b": {"items": [{"type": "string"}, {"type": "integer"}], "additionalItems": false},
+        "c": {"additionalProperties": {"type": "object", "additionalProperties": true}},
+        "d": {"dependencies": {"x": ["y", "z"], "w": {"type": "string"}}, "enum": ["e", 1, null]}}});
+    let crd = json!({"spec": {"group": "g", "scope": "Namespaced", "names": {"kind": "K", "plural": "ks"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}});
+    let ty = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition";
+    round_trip(ty, crd.clone());
+    let all = facts::schema();
+    let message = encode(&all, all.find(ty).unwrap(), &crd).unwrap();
+    // As Go writes `additionalProperties: {type: string}`: allowed, and the schema.
+    let nested = b"\x08\x01\x12";
+    assert!(message.windows(nested.len()).any(|bytes| bytes == nested));
+    assert_eq!(decode(&all, all.find(ty).unwrap(), &message).unwrap()["spec"]["group"], "g");
+}
