@@ -104,6 +104,7 @@ impl Plane {
                 clock: clock.clone(),
                 resources: self.resources.subscribe(),
                 root_ca_pem: self.pki.ca_pem().to_owned(),
+                signer: Some(Arc::new(Signer(self.pki.clone()))),
                 disabled: Default::default(),
             };
             let controllers = carrack_controllers::start(context);
@@ -147,6 +148,21 @@ impl Plane {
         self.stop.send_replace(true);
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Signs certificate requests with the cluster's CA.
+struct Signer(Arc<Pki>);
+
+impl carrack_controllers::CertificateSigner for Signer {
+    fn sign(
+        &self,
+        request: &[u8],
+        usages: &[String],
+        seconds: Option<i64>,
+        now: Timestamp,
+    ) -> Result<String, String> {
+        self.0.sign(request, usages, seconds, now).map_err(|error| error.to_string())
     }
 }
 

@@ -63,10 +63,50 @@ pub static SECRETS: Resource = core("secrets", "Secret", true);
 pub static SERVICE_ACCOUNTS: Resource = core("serviceaccounts", "ServiceAccount", true);
 /// `v1` events.
 pub static EVENTS: Resource = core("events", "Event", true);
+/// `v1` replicationcontrollers.
+pub static REPLICATION_CONTROLLERS: Resource = core("replicationcontrollers", "ReplicationController", true);
+/// `v1` persistentvolumes.
+pub static PERSISTENT_VOLUMES: Resource = core("persistentvolumes", "PersistentVolume", false);
+/// `v1` persistentvolumeclaims.
+pub static PERSISTENT_VOLUME_CLAIMS: Resource = core("persistentvolumeclaims", "PersistentVolumeClaim", true);
 /// `apps/v1` deployments.
 pub static DEPLOYMENTS: Resource = grouped("apps", "deployments", "deployments.apps", "Deployment", true);
 /// `apps/v1` replicasets.
 pub static REPLICA_SETS: Resource = grouped("apps", "replicasets", "replicasets.apps", "ReplicaSet", true);
+/// `apps/v1` statefulsets.
+pub static STATEFUL_SETS: Resource =
+    grouped("apps", "statefulsets", "statefulsets.apps", "StatefulSet", true);
+/// `apps/v1` daemonsets.
+pub static DAEMON_SETS: Resource = grouped("apps", "daemonsets", "daemonsets.apps", "DaemonSet", true);
+/// `apps/v1` controllerrevisions.
+pub static CONTROLLER_REVISIONS: Resource =
+    grouped("apps", "controllerrevisions", "controllerrevisions.apps", "ControllerRevision", true);
+/// `batch/v1` jobs.
+pub static JOBS: Resource = grouped("batch", "jobs", "jobs.batch", "Job", true);
+/// `batch/v1` cronjobs.
+pub static CRON_JOBS: Resource = grouped("batch", "cronjobs", "cronjobs.batch", "CronJob", true);
+/// `storage.k8s.io/v1` volumeattributesclasses.
+pub static VOLUME_ATTRIBUTES_CLASSES: Resource = grouped(
+    "storage.k8s.io",
+    "volumeattributesclasses",
+    "volumeattributesclasses.storage.k8s.io",
+    "VolumeAttributesClass",
+    false,
+);
+/// `certificates.k8s.io/v1` certificatesigningrequests.
+pub static CERTIFICATE_REQUESTS: Resource = grouped(
+    "certificates.k8s.io",
+    "certificatesigningrequests",
+    "certificatesigningrequests.certificates.k8s.io",
+    "CertificateSigningRequest",
+    false,
+);
+/// `networking.k8s.io/v1` servicecidrs.
+pub static SERVICE_CIDRS: Resource =
+    grouped("networking.k8s.io", "servicecidrs", "servicecidrs.networking.k8s.io", "ServiceCIDR", false);
+/// `networking.k8s.io/v1` ipaddresses.
+pub static IP_ADDRESSES: Resource =
+    grouped("networking.k8s.io", "ipaddresses", "ipaddresses.networking.k8s.io", "IPAddress", false);
 /// `discovery.k8s.io/v1` endpointslices.
 pub static ENDPOINT_SLICES: Resource =
     grouped("discovery.k8s.io", "endpointslices", "endpointslices.discovery.k8s.io", "EndpointSlice", true);

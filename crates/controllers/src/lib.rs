@@ -6,6 +6,7 @@
 
 pub mod accounts;
 mod all_kinds;
+pub mod certificates;
 pub mod common;
 pub mod deployment;
 pub mod endpoints;
@@ -16,9 +17,13 @@ pub mod pod_gc;
 pub mod replicaset;
 mod shell;
 pub mod taint_eviction;
+pub mod ttl_after_finished;
+pub mod volume_protection;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+
+pub use certificates::CertificateSigner;
 
 use carrack_client::{Clients, Clock, Informers, Resource};
 use tokio::sync::watch;
@@ -26,6 +31,7 @@ use tokio::task::JoinSet;
 
 /// Names of all controllers, as `disabled` takes them.
 pub const NAMES: &[&str] = &[
+    "certificates",
     "deployment",
     "endpoints",
     "endpointslice",
@@ -34,9 +40,12 @@ pub const NAMES: &[&str] = &[
     "nodelifecycle",
     "pod-gc",
     "replicaset",
+    "replicationcontroller",
     "root-ca",
     "serviceaccount",
     "taint-eviction",
+    "ttl-after-finished",
+    "volume-protection",
 ];
 
 /// What the controllers need.
@@ -53,6 +62,8 @@ pub struct Context {
     pub resources: watch::Receiver<Arc<[Resource]>>,
     /// PEM of the CA that signs the API server's certificate, for `kube-root-ca.crt`.
     pub root_ca_pem: String,
+    /// Signs approved certificate requests; without one they wait.
+    pub signer: Option<Arc<dyn CertificateSigner>>,
     /// Names (of [`NAMES`]) of controllers that shall not run.
     pub disabled: BTreeSet<String>,
 }
@@ -84,6 +95,18 @@ pub fn start(context: Context) -> Controllers {
     }
     if enabled("replicaset") {
         replicaset::start(&shared);
+    }
+    if enabled("replicationcontroller") {
+        replicaset::start_replication_controllers(&shared);
+    }
+    if enabled("certificates") {
+        certificates::start(&shared, context.signer.clone());
+    }
+    if enabled("ttl-after-finished") {
+        ttl_after_finished::start(&shared);
+    }
+    if enabled("volume-protection") {
+        volume_protection::start(&shared);
     }
     if enabled("endpointslice") {
         endpoints::start_slices(&shared);

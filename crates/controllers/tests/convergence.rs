@@ -65,6 +65,7 @@ impl World {
             clock: Arc::new(SystemClock),
             resources: receiver,
             root_ca_pem: "pem".into(),
+            signer: None,
             disabled: BTreeSet::from(["nodelifecycle".to_owned(), "taint-eviction".to_owned()]),
         };
         let troubles: Arc<Mutex<Vec<String>>> = Arc::default();

@@ -1,4 +1,5 @@
-//! The ReplicaSet controller: keeps as many pods as are wanted.
+//! The ReplicaSet and ReplicationController controllers: keep as many pods as are wanted.
+//! Both are one; they differ in names and in how a selector is written.
 //!
 //! The shell around [`decide`]: gathers the view from the caches, writes what the
 //! plan says (creations in slow-start batches), and reports each pod as an event.
@@ -12,8 +13,8 @@ use std::time::Duration;
 use carrack_api::selector::Labels;
 use carrack_api::{Key, Record, Value};
 use carrack_client::controller::{Controller, Error, Writes};
-use carrack_client::resource::{PODS, REPLICA_SETS};
-use carrack_client::{Cache, Client, Clock, DeleteOptions, EventRecorder, Patch, Reference};
+use carrack_client::resource::{PODS, REPLICA_SETS, REPLICATION_CONTROLLERS};
+use carrack_client::{Cache, Client, Clock, DeleteOptions, EventRecorder, Patch, Reference, Resource};
 use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::json;
@@ -22,8 +23,10 @@ use crate::common::{OwnerReference, Pod};
 use crate::shell::{self, ORPHANS, Shared};
 use decide::{Plan, ReplicaSet, View};
 
-/// The controller.
+/// The controller of one of the two kinds.
 pub(crate) struct ReplicaSets {
+    name: &'static str,
+    resource: &'static Resource,
     client: Client,
     events: EventRecorder,
     clock: Arc<dyn Clock>,
@@ -38,15 +41,24 @@ pub(crate) struct Work {
     plan: Plan,
 }
 
-/// Starts it.
+/// Starts that of ReplicaSets.
 pub(crate) fn start(shared: &Shared) {
-    let (client, events) = shared.identity("replicaset-controller");
+    start_of(shared, "replicaset", "replicaset-controller", &REPLICA_SETS);
+}
+
+/// Starts that of ReplicationControllers.
+pub(crate) fn start_replication_controllers(shared: &Shared) {
+    start_of(shared, "replicationcontroller", "replication-controller", &REPLICATION_CONTROLLERS);
+}
+
+fn start_of(shared: &Shared, name: &'static str, identity: &str, resource: &'static Resource) {
+    let (client, events) = shared.identity(identity);
     let queue = shell::queue();
-    let sets = shared.informers.cache(&REPLICA_SETS);
+    let sets = shared.informers.cache(resource);
     let pods = shared.informers.cache(&PODS);
     pods.add_index(ORPHANS, shell::orphans);
     shell::enqueue_changes(&sets, &queue);
-    shell::enqueue_controllers(&pods, &queue, &REPLICA_SETS);
+    shell::enqueue_controllers(&pods, &queue, resource);
     let (owner_of_orphan, wake) = (sets.clone(), queue.clone());
     pods.add_handler(Box::new(move |_, new| {
         let Some(pod) = new.filter(|pod| pod.header().controller().is_none() && !pod.header().deleting)
@@ -60,14 +72,14 @@ pub(crate) fn start(shared: &Shared) {
         }
     }));
     let clock = shared.clock.clone();
-    shared.run(ReplicaSets { client, events, clock, sets, pods }, queue, 5);
+    shared.run(ReplicaSets { name, resource, client, events, clock, sets, pods }, queue, 5);
 }
 
 impl Controller for ReplicaSets {
     type Plan = Work;
 
     fn name(&self) -> &'static str {
-        "replicaset"
+        self.name
     }
 
     fn caches(&self) -> Vec<Arc<Cache>> {
@@ -77,20 +89,24 @@ impl Controller for ReplicaSets {
     fn decide(&self, key: &Key, now: Timestamp) -> Option<Work> {
         let record = self.sets.get(key)?;
         let set: ReplicaSet = shell::read(&record)?;
-        let selector = Labels::from_value(&set.spec.selector).ok()?;
+        let selector = selector(&record)?;
         let mut pods = self.pods.owned_by(&set.metadata.uid);
         pods.extend(self.pods.indexed(ORPHANS, key.namespace()));
         let pods: Vec<Pod> = pods.iter().filter_map(|pod| Pod::read(pod)).collect();
         let surplus = pods.iter().filter(|pod| pod.active()).count() > decide::wanted(&set).max(0) as usize;
         let related = if surplus { self.related(&set) } else { Vec::new() };
         let view = View { set, selector, pods, related };
-        let plan = decide::decide(&view, now);
+        let mut plan = decide::decide(&view, now);
+        if *self.resource == REPLICATION_CONTROLLERS {
+            // Their status has no such field.
+            plan.status.terminating_replicas = None;
+        }
         Some(Work { record, set: view.set, plan })
     }
 
     async fn act(&self, _: &Key, work: Work, writes: &Writes) -> Result<Option<Duration>, Error> {
         let Work { record, set, plan } = work;
-        let owner = set.metadata.controller_ref("apps/v1", "ReplicaSet");
+        let owner = set.metadata.controller_ref(&self.resource.api_version(), &self.resource.kind);
         self.claim(&record, &plan, &owner, writes).await?;
         let result = if plan.create > 0 {
             self.create(&record, &set, &owner, plan.create, writes).await
@@ -102,7 +118,7 @@ impl Controller for ReplicaSets {
             let mut object = record.decode();
             object["status"] = shell::to_value(&status);
             let at = (record.key.namespace(), record.key.name());
-            writes.wrote(&self.client.replace(&REPLICA_SETS, at, "status", &object).await?);
+            writes.wrote(&self.client.replace(self.resource, at, "status", &object).await?);
         }
         result?;
         Ok(plan.requeue_after.and_then(|after| after.try_into().ok()))
@@ -128,7 +144,7 @@ impl ReplicaSets {
         writes: &Writes,
     ) -> Result<(), Error> {
         if !plan.adopt.is_empty() {
-            shell::recheck_owner(&self.client, &REPLICA_SETS, record).await?;
+            shell::recheck_owner(&self.client, self.resource, record).await?;
         }
         for pod in &plan.adopt {
             let mut owners = pod.metadata.owner_references.clone();
@@ -224,8 +240,11 @@ impl ReplicaSets {
 }
 
 fn selector(set: &Record) -> Option<Labels> {
+    let of_controller = *set.header().kind == *REPLICATION_CONTROLLERS.kind;
     let set: ReplicaSet = shell::read(set)?;
-    Labels::from_value(&set.spec.selector).ok()
+    let selector = set.spec.selector;
+    let selector = if of_controller { json!({ "matchLabels": selector }) } else { selector };
+    Labels::from_value(&selector).ok()
 }
 
 /// A pod of the set's template, named by the server after the set.

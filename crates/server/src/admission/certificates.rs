@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use carrack_api::Value;
 use carrack_api::status::Status;
 use futures::future::BoxFuture;
@@ -14,6 +12,7 @@ use super::refuse;
 use crate::auth::node::references::text;
 use crate::auth::rbac::only_for_collection;
 use crate::auth::{Authorizers, MASTERS};
+use crate::registry::certificates::request_der;
 use crate::request::{Attributes, User};
 use crate::seams::{Admission, AdmissionRequest, Decision, Operation};
 
@@ -85,9 +84,7 @@ impl Certificates {
 /// The group that may do anything is not to be had by asking.
 fn restrict_subject(request: &Value) -> Result<(), String> {
     let encoded = text(request, "/spec/request").unwrap_or_default();
-    let pem = STANDARD.decode(encoded).unwrap_or_default();
-    let der = x509_parser::pem::parse_x509_pem(&pem).map(|(_, pem)| pem.contents);
-    let der = der.map_err(|_| "failed to parse CSR: PEM block type must be CERTIFICATE REQUEST")?;
+    let der = request_der(encoded).map_err(|error| format!("failed to parse CSR: {error}"))?;
     let (_, parsed) = x509_parser::certification_request::X509CertificationRequest::from_der(&der)
         .map_err(|error| format!("failed to parse CSR: {error}"))?;
     let subject = &parsed.certification_request_info.subject;

@@ -130,6 +130,10 @@ impl Authority {
         &self.der
     }
 
+    pub(super) fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
     /// A new key with a certificate.
     pub(super) fn issue(&self, subject: &Subject, now: Timestamp) -> Result<Identity, PkiError> {
         let key = KeyPair::generate()?;

@@ -10,6 +10,7 @@
 mod files;
 mod issue;
 mod kubeconfig;
+mod sign;
 mod tls;
 
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 pub use issue::{Purpose, Subject};
+pub use sign::SignError;
 pub use tls::{ClockTime, HotCertificate};
 
 use crate::clock::Clock;
@@ -169,6 +171,22 @@ impl Pki {
     /// A name is not allowed in a certificate.
     pub fn issue(&self, subject: &Subject, now: Timestamp) -> Result<Identity, PkiError> {
         self.authority.issue(subject, now)
+    }
+
+    /// Signs a certificate request (DER) for `usages`, for as many seconds as it asks,
+    /// a year at most; answers the certificate in PEM. Whether it may be signed is the
+    /// caller's to know.
+    ///
+    /// # Errors
+    /// [`SignError`].
+    pub fn sign(
+        &self,
+        request: &[u8],
+        usages: &[String],
+        seconds: Option<i64>,
+        now: Timestamp,
+    ) -> Result<String, SignError> {
+        self.authority.sign(request, usages, seconds, now)
     }
 
     /// A client identity: the user `name` in `group` (which may be empty), such as

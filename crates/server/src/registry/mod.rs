@@ -12,6 +12,7 @@ mod apply;
 mod behaviour;
 mod binding;
 mod call;
+pub(crate) mod certificates;
 mod create;
 mod delete;
 mod expiry;

@@ -8,13 +8,17 @@ use carrack_api::Value;
 use serde_json::{Map, json};
 
 use super::call::Call;
+use super::certificates::SigningRequests;
 use super::meta;
 use crate::seams::{Removal, Strategy};
 
 /// The strategies that every server has.
 pub(crate) fn builtin() -> HashMap<Box<str>, Arc<dyn Strategy>> {
-    let all: [(&str, Arc<dyn Strategy>); 2] =
-        [("pods", Arc::new(Pods)), ("namespaces", Arc::new(Namespaces))];
+    let all: [(&str, Arc<dyn Strategy>); 3] = [
+        ("pods", Arc::new(Pods)),
+        ("namespaces", Arc::new(Namespaces)),
+        ("certificatesigningrequests.certificates.k8s.io", Arc::new(SigningRequests)),
+    ];
     all.into_iter().map(|(resource, strategy)| (resource.into(), strategy)).collect()
 }
 
