@@ -126,6 +126,11 @@ impl Dirs {
         self.root.join("carrack.db")
     }
 
+    /// The keys with which records are encrypted in the database.
+    pub fn keys(&self) -> PathBuf {
+        self.root.join(carrack_server::encryption::KEY_FILE)
+    }
+
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.root.join("kubeconfig")

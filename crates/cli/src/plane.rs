@@ -13,6 +13,7 @@ use carrack_server::auth::impersonate::Impersonation;
 use carrack_server::auth::token::{TokenConfig, Tokens};
 use carrack_server::auth::{self, Anonymous, Authorizers, CertificateAuthenticator};
 use carrack_server::bootstrap::{self, BootstrapConfig};
+use carrack_server::encryption::Encryption;
 use carrack_server::http::listen::serve;
 use carrack_server::pki::{Names, Pki};
 use carrack_server::quota::{self, Ledger};
@@ -65,7 +66,10 @@ impl Plane {
         let pki = Arc::new(Pki::open_or_create(dirs.root(), names(config, &url), Timestamp::now())?);
         let store: Arc<dyn Store> = match options.store {
             StoreKind::Memory => Arc::new(Local::memory(Limits::default())),
-            StoreKind::Sqlite => Arc::new(Local::sqlite(&dirs.database(), Limits::default())?),
+            StoreKind::Sqlite => {
+                let encryption = Arc::new(Encryption::open_or_create(&dirs.keys())?);
+                Arc::new(Local::sqlite_with(&dirs.database(), Limits::default(), encryption)?)
+            }
         };
         let quotas = Ledger::new(store.clone());
         let server = build(&store, &pki, &quotas, config)?;

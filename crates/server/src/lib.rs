@@ -10,6 +10,8 @@ pub mod allocate;
 pub mod auth;
 pub mod bootstrap;
 pub mod clock;
+pub mod encryption;
+mod files;
 pub mod http;
 pub mod pki;
 pub mod quota;

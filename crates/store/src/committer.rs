@@ -23,8 +23,8 @@ pub(crate) enum Job {
     Write(Waiting),
     /// To replace everything.
     Replace(Replacement),
-    /// To store everything anew in the form of today, in small steps.
-    Rewrite,
+    /// To store everything anew in the form of today, in small steps; answered at the end.
+    Rewrite(oneshot::Sender<Result<(), CommitError>>),
 }
 
 /// A write and where its answer goes.
@@ -43,44 +43,77 @@ pub(crate) struct Replacement {
 
 /// Starts the committer's thread. It ends, closing the engine, when every sender of
 /// the queue is gone.
-pub(crate) fn start(shared: Arc<Shared>, mut engine: Box<dyn Engine>) -> (mpsc::Sender<Job>, JoinHandle<()>) {
-    let (sender, mut queue) = mpsc::channel(shared.limits().queue);
+pub(crate) fn start(shared: Arc<Shared>, engine: Box<dyn Engine>) -> (mpsc::Sender<Job>, JoinHandle<()>) {
+    let (sender, mut queue) = mpsc::channel::<Job>(shared.limits().queue);
     let thread = std::thread::Builder::new()
         .name("committer".into())
         .spawn(move || {
-            let mut jobs = Vec::new();
-            let mut more = true;
-            loop {
-                if more && queue.is_empty() && !queue.is_closed() {
-                    more = engine.tidy(true);
-                    continue;
-                }
-                if queue.blocking_recv_many(&mut jobs, shared.limits().batch) == 0 {
-                    break;
-                }
-                work(&shared, &mut *engine, &mut jobs);
-                more = engine.tidy(false);
-            }
-            engine.close(shared.revision());
+            let mut committer = Committer { shared, engine, rewriting: Vec::new(), batches: 0 };
+            committer.run(&mut queue);
+            committer.engine.close(committer.shared.revision());
         })
         .expect("a process that cannot start one thread cannot run a store");
     (sender, thread)
 }
 
-/// Does what is asked, in order; neighbouring writes make one batch.
-fn work(shared: &Shared, engine: &mut dyn Engine, jobs: &mut Vec<Job>) {
-    let mut batch = Vec::with_capacity(jobs.len());
-    for job in jobs.drain(..) {
-        match job {
-            Job::Write(waiting) => batch.push(waiting),
-            Job::Replace(replacement) => {
-                commit(shared, engine, std::mem::take(&mut batch));
-                replace(shared, engine, replacement);
+/// Batches after which rewriting goes on although writes are waiting.
+const REWRITE_EVERY: u32 = 16;
+
+struct Committer {
+    shared: Arc<Shared>,
+    engine: Box<dyn Engine>,
+    /// Who waits for the end of rewriting.
+    rewriting: Vec<oneshot::Sender<Result<(), CommitError>>>,
+    batches: u32,
+}
+
+impl Committer {
+    fn run(&mut self, queue: &mut mpsc::Receiver<Job>) {
+        let (most, mut jobs, mut more) = (self.shared.limits().batch, Vec::new(), true);
+        loop {
+            if more && queue.is_empty() && !queue.is_closed() {
+                more = self.tidy(true);
+                continue;
             }
-            Job::Rewrite => engine.rewrite(),
+            if queue.blocking_recv_many(&mut jobs, most) == 0 {
+                return;
+            }
+            self.work(&mut jobs);
+            self.batches = self.batches.wrapping_add(1);
+            more = self.tidy(self.batches.is_multiple_of(REWRITE_EVERY));
         }
     }
-    commit(shared, engine, batch);
+
+    fn tidy(&mut self, idle: bool) -> bool {
+        let more = self.engine.tidy(idle);
+        if let Some(outcome) = self.engine.rewritten() {
+            for answer in self.rewriting.drain(..) {
+                // Whoever gave up waiting does not need the answer.
+                let _ = answer.send(outcome.clone().map_err(CommitError::Unavailable));
+            }
+        }
+        more
+    }
+
+    /// Does what is asked, in order; neighbouring writes make one batch.
+    fn work(&mut self, jobs: &mut Vec<Job>) {
+        let (shared, engine) = (&*self.shared, &mut *self.engine);
+        let mut batch = Vec::with_capacity(jobs.len());
+        for job in jobs.drain(..) {
+            match job {
+                Job::Write(waiting) => batch.push(waiting),
+                Job::Replace(replacement) => {
+                    commit(shared, engine, std::mem::take(&mut batch));
+                    replace(shared, engine, replacement);
+                }
+                Job::Rewrite(answer) => {
+                    engine.rewrite();
+                    self.rewriting.push(answer);
+                }
+            }
+        }
+        commit(shared, engine, batch);
+    }
 }
 
 fn commit(shared: &Shared, engine: &mut dyn Engine, batch: Vec<Waiting>) {

@@ -36,6 +36,11 @@ pub(crate) trait Engine: Send + 'static {
     /// from [`tidy`](Self::tidy).
     fn rewrite(&mut self) {}
 
+    /// How rewriting ended; `None` while it goes on.
+    fn rewritten(&self) -> Option<Result<(), Arc<str>>> {
+        Some(Ok(()))
+    }
+
     /// Replaces everything by `records`, synced; history before `revision` is gone.
     fn replace(&mut self, records: &[Arc<Record>], revision: Revision) -> Result<(), Failure>;
 

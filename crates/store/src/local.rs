@@ -83,13 +83,15 @@ impl Local {
         answered.await.map_err(|_| stopped())?
     }
 
-    /// Stores what has not the transform's form of today anew, in small steps and while
-    /// nobody waits. Returns once that has begun.
+    /// Stores what has not the transform's form of today anew, in small steps and mostly
+    /// while nobody waits. Returns once all is done.
     ///
     /// # Errors
-    /// The store is shutting down.
+    /// Something cannot be rewritten; the next start goes on.
     pub async fn rewrite(&self) -> Result<(), CommitError> {
-        self.ask(Job::Rewrite).await
+        let (answer, answered) = oneshot::channel();
+        self.ask(Job::Rewrite(answer)).await?;
+        answered.await.map_err(|_| stopped())?
     }
 }
 

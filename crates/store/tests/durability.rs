@@ -1,6 +1,8 @@
 //! What SQLite keeps across a restart, a power cut, a restore; and how it stays small.
 //! Cases of docs/hardening.md carry their names.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Secret files: whole or absent, readable by their owner only.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::PkiError;
@@ -31,23 +31,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, PkiError> {
 
 /// Replaces a file in one step: a crash leaves the old one or the new one.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), PkiError> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let temporary = Path::new(&temporary);
-    let put = || -> std::io::Result<()> {
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
-        // A file left over from a crash keeps its own mode unless told.
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(temporary, path)?;
-        match path.parent() {
-            Some(parent) => fs::File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    put().map_err(failed(path))
+    crate::files::write(path, text.as_bytes()).map_err(failed(path))
 }
 
 /// The PEM blocks of a text, each with its first and last line.

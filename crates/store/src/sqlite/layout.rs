@@ -158,7 +158,6 @@ pub(super) fn check_format(db: &mut Connection, path: &Path) -> Result<(), OpenE
 fn from_first_format(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::sqlite(path, source);
     let damaged = |key: &str| OpenError::Damaged { path: path.into(), what: format!("{key} cannot be read") };
-    db.pragma_update(None, "secure_delete", "ON").map_err(failed)?;
     let transaction = db.transaction().map_err(failed)?;
     let (revision, reserved): (i64, i64) = transaction
         .query_row("SELECT revision, reserved FROM state", [], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -182,11 +181,9 @@ fn from_first_format(db: &mut Connection, path: &Path) -> Result<(), OpenError> 
         .execute_batch(&format!("DROP TABLE records; PRAGMA user_version={FORMAT};"))
         .map_err(failed)?;
     transaction.commit().map_err(failed)?;
-    let checkpoint = || -> rusqlite::Result<()> {
-        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        db.pragma_update(None, "secure_delete", "OFF")
-    };
-    checkpoint().map_err(failed)
+    // Nothing of the old table stays behind in free pages.
+    db.execute_batch("VACUUM").map_err(failed)?;
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)
 }
 
 fn first_records(db: &Transaction<'_>) -> rusqlite::Result<Vec<(String, i64, Option<Content>)>> {

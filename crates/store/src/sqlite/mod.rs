@@ -24,7 +24,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use crate::engine::{Engine, Failure};
 use crate::head::{Accepted, Shared};
 use crate::history::Event;
-use crate::transform::Transform;
+use crate::transform::{PLAIN, Transform};
 use crate::value;
 use crate::{Change, Limits};
 use sync::LateSync;
@@ -54,6 +54,10 @@ pub(crate) struct Sqlite {
     doomed: VecDeque<Doomed>,
     /// Where rewriting stands, while it goes on.
     rewriting: Option<Revision>,
+    /// Whether values in clear have been rewritten, which leave traces in free space.
+    traces: bool,
+    /// How the last rewriting ended.
+    rewritten: Result<(), Arc<str>>,
     late: LateSync,
 }
 
@@ -92,6 +96,8 @@ pub(crate) fn open(
         broken: None,
         doomed: VecDeque::new(),
         rewriting: None,
+        traces: false,
+        rewritten: Ok(()),
         late,
     };
     engine.forget(&loaded.gone);
@@ -203,11 +209,13 @@ impl Sqlite {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })?
             .collect::<Result<_, _>>()?;
+        let mut traces = self.traces;
         for (revision, replaced, key, form) in &rows {
             let Some(key) = Key::parse(key) else { continue };
             if self.transform.fits(&key, form) {
                 continue;
             }
+            traces |= form.first() == Some(&PLAIN);
             let stored: Vec<u8> = transaction
                 .prepare_cached("SELECT value FROM log WHERE revision = ?1")?
                 .query_row([revision], |row| row.get(0))?;
@@ -220,6 +228,7 @@ impl Sqlite {
                 .execute(params![revision, sealed, sum])?;
         }
         transaction.commit()?;
+        self.traces = traces;
         Ok(rows.last().filter(|_| rows.len() == REWRITE_STEP).map(|row| row.0 as Revision))
     }
 
@@ -228,22 +237,35 @@ impl Sqlite {
             Ok(Some(next)) => self.rewriting = Some(next),
             Ok(None) => {
                 self.rewriting = None;
-                // Nothing of the old form stays behind, in pages or in the log.
-                let tidy = || -> rusqlite::Result<()> {
-                    self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).optional()?;
-                    self.db.pragma_update(None, "secure_delete", "OFF")
-                };
-                if let Err(error) = tidy() {
-                    tracing::warn!(%error, "could not tidy up after rewriting records");
+                if self.traces
+                    && let Err(error) = self.remove_traces()
+                {
+                    tracing::warn!(%error, "free space of the database still holds what is now encrypted");
+                    self.rewritten = Err(error.to_string().into());
+                    return;
                 }
                 tracing::info!("every record is stored in today's form");
             }
             Err(error) => {
                 self.rewriting = None;
-                let reason = self.failure(error);
-                tracing::error!(?reason, "stopped rewriting records; the next start goes on");
+                let reason = match self.failure(error) {
+                    Failure::Full => "the disk is full".into(),
+                    Failure::Other(reason) => reason,
+                };
+                tracing::error!(%reason, "stopped rewriting records; the next start goes on");
+                self.rewritten = Err(reason);
             }
         }
+    }
+
+    /// Builds the database anew: pages keep shreds of what they held in clear. Writes wait
+    /// meanwhile; it happens once, when a resource is to be encrypted that was not.
+    fn remove_traces(&mut self) -> rusqlite::Result<()> {
+        self.synchronous(true)?;
+        self.db.execute_batch("VACUUM")?;
+        self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).optional()?;
+        self.traces = false;
+        Ok(())
     }
 
     /// What to tell those who wait; afterwards no transaction is open.
@@ -361,10 +383,11 @@ impl Engine for Sqlite {
     }
 
     fn rewrite(&mut self) {
-        if let Err(error) = self.db.pragma_update(None, "secure_delete", "ON") {
-            tracing::warn!(%error, "what is rewritten may stay readable in free pages");
-        }
-        self.rewriting = Some(0);
+        (self.rewriting, self.rewritten) = (Some(0), Ok(()));
+    }
+
+    fn rewritten(&self) -> Option<Result<(), Arc<str>>> {
+        self.rewriting.is_none().then(|| self.rewritten.clone())
     }
 
     fn replace(&mut self, records: &[Arc<Record>], revision: Revision) -> Result<(), Failure> {
