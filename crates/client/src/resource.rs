@@ -114,15 +114,6 @@ pub static ENDPOINT_SLICES: Resource =
 pub static LEASES: Resource =
     grouped("coordination.k8s.io", "leases", "leases.coordination.k8s.io", "Lease", true);
 
-/// `v1` persistentvolumes.
-pub static PERSISTENT_VOLUMES: Resource = core("persistentvolumes", "PersistentVolume", false);
-/// `v1` persistentvolumeclaims.
-pub static PERSISTENT_VOLUME_CLAIMS: Resource = core("persistentvolumeclaims", "PersistentVolumeClaim", true);
-/// `v1` replicationcontrollers.
-pub static REPLICATION_CONTROLLERS: Resource = core("replicationcontrollers", "ReplicationController", true);
-/// `apps/v1` statefulsets.
-pub static STATEFUL_SETS: Resource =
-    grouped("apps", "statefulsets", "statefulsets.apps", "StatefulSet", true);
 /// `policy/v1` poddisruptionbudgets.
 pub static POD_DISRUPTION_BUDGETS: Resource =
     grouped("policy", "poddisruptionbudgets", "poddisruptionbudgets.policy", "PodDisruptionBudget", true);
