@@ -2,9 +2,12 @@
 //! and contract tests all come from a [`Kind`]; a custom resource is one more of
 //! them, added at run time.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::crd::{Definition, Facts};
+use crate::record::Header;
 use crate::schema::{Schema, TypeId};
 
 /// One resource: its names, versions and what it serves.
@@ -49,6 +52,8 @@ pub struct Kind {
     pub field_paths: Box<[Box<str>]>,
     /// Whether it came from a CustomResourceDefinition.
     pub custom: bool,
+    /// What its CustomResourceDefinition says of it.
+    pub definition: Option<Arc<Definition>>,
 }
 
 /// A version of a kind.
@@ -116,7 +121,53 @@ impl Kind {
 
     /// `DeploymentList`.
     pub fn list_kind(&self) -> String {
-        format!("{}List", self.kind)
+        match &self.definition {
+            Some(definition) => definition.list_kind.to_string(),
+            None => format!("{}List", self.kind),
+        }
+    }
+
+    /// The verbs that discovery tells: fewer while the definition is being deleted.
+    pub fn advertised(&self) -> Vec<&str> {
+        let terminating = self.definition.as_ref().is_some_and(|definition| definition.terminating);
+        let hidden = |verb: &str| terminating && matches!(verb, "create" | "patch" | "update");
+        self.verbs.iter().map(|verb| &**verb).filter(|verb| !hidden(verb)).collect()
+    }
+
+    /// What a definition says of version `index`.
+    pub fn facts(&self, index: usize) -> Option<&Facts> {
+        self.definition.as_ref().and_then(|definition| definition.versions.get(index))
+    }
+
+    /// Whether version `index` is served; one that is not may still be what is stored.
+    pub fn is_served(&self, index: usize) -> bool {
+        self.facts(index).is_none_or(|facts| facts.served)
+    }
+
+    /// The version that clients prefer.
+    pub fn preferred(&self) -> Option<&Version> {
+        self.versions.iter().enumerate().find(|(index, _)| self.is_served(*index)).map(|(_, version)| version)
+    }
+
+    /// The subresources of version `index`.
+    pub fn subresources_of(&self, index: usize) -> impl Iterator<Item = &Subresource> {
+        let facts = self.facts(index);
+        self.subresources.iter().filter(move |sub| match (facts, &*sub.name) {
+            (Some(facts), "status") => facts.status,
+            (Some(facts), "scale") => facts.scale.is_some(),
+            _ => true,
+        })
+    }
+
+    /// The subresource of a name, if version `index` has it.
+    pub fn subresource_of(&self, index: usize, name: &str) -> Option<&Subresource> {
+        self.subresources_of(index).find(|sub| &*sub.name == name)
+    }
+
+    /// Whether an object is stored in the form in which the present definition would
+    /// store it. Others have to be brought into it whenever they are read.
+    pub fn is_settled(&self, header: &Header) -> bool {
+        self.definition.as_ref().is_none_or(|definition| header.fields.last() == Some(&definition.stamp))
     }
 }
 
@@ -126,8 +177,11 @@ impl Kinds {
     /// A table with one more kind, or with its newer definition in place of the
     /// one with the same resource.
     pub fn with(&self, kind: Kind) -> Self {
-        let mut kinds: Vec<_> = self.kinds.iter().filter(|k| k.resource != kind.resource).cloned().collect();
-        kinds.push(Arc::new(kind));
+        let mut kinds = self.kinds.clone();
+        match kinds.iter_mut().find(|known| known.resource == kind.resource) {
+            Some(known) => *known = Arc::new(kind),
+            None => kinds.push(Arc::new(kind)),
+        }
         Self::from_iter(kinds)
     }
 
@@ -169,7 +223,7 @@ impl FromIterator<Arc<Kind>> for Kinds {
         let kinds: Vec<_> = kinds.into_iter().collect();
         let (mut by_resource, mut by_kind) = (Index::new(), Index::new());
         for (at, kind) in kinds.iter().enumerate() {
-            for index in 0..kind.versions.len() {
+            for index in (0..kind.versions.len()).filter(|index| kind.is_served(*index)) {
                 by_resource.entry(kind.plural.clone()).or_default().push((at, index));
                 by_kind.entry(kind.kind.clone()).or_default().push((at, index));
             }
@@ -186,4 +240,41 @@ pub fn api_version(group: &str, version: &str) -> String {
 /// Splits `apps/v1` into group and version; the core group is empty.
 pub fn group_version(api_version: &str) -> (&str, &str) {
     api_version.split_once('/').unwrap_or(("", api_version))
+}
+
+/// Orders versions by how much clients prefer them: `v1` over `v2beta1` over
+/// `v1alpha1`, and any of these over names of another shape, which go by the alphabet.
+pub fn compare_versions(a: &str, b: &str) -> Ordering {
+    match (rank(a), rank(b)) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        (Some(_), None) => Ordering::Greater,
+        (None, Some(_)) => Ordering::Less,
+        (None, None) => b.cmp(a),
+    }
+}
+
+/// Stability, major and minor number of a version of the usual shape.
+fn rank(version: &str) -> Option<(u8, u64, u64)> {
+    let rest = version.strip_prefix('v')?;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let number = |text: &str| if text.starts_with('0') { None } else { text.parse().ok() };
+    let major = number(&rest[..end])?;
+    let rest = &rest[end..];
+    match (rest.strip_prefix("beta"), rest.strip_prefix("alpha")) {
+        (Some(minor), _) => Some((1, major, number(minor)?)),
+        (_, Some(minor)) => Some((0, major, number(minor)?)),
+        _ => rest.is_empty().then_some((2, major, 0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_order_by_stability() {
+        let mut versions = ["v1alpha1", "foo", "v2beta1", "v10", "v1", "v01", "v2", "v1beta2", "bar"];
+        versions.sort_by(|a, b| compare_versions(b, a));
+        assert_eq!(versions, ["v10", "v2", "v1", "v2beta1", "v1beta2", "v1alpha1", "bar", "foo", "v01"]);
+    }
 }

@@ -7,12 +7,14 @@
 
 pub mod columns;
 pub mod convert;
+pub mod crd;
 pub mod cron;
 pub mod decode;
 pub mod defaults;
 pub mod facts;
 pub mod field;
 pub mod go;
+pub mod jsonpath;
 pub mod key;
 pub mod kind;
 pub mod kinds;

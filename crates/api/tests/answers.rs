@@ -120,7 +120,7 @@ fn rows_show_what_upstream_shows() {
         // Upstream, an IPAddress has one more cell than columns.
         if let Some(now) = created.filter(|_| &*kind.kind != "IPAddress") {
             // The row is of another dry run, a moment later: another uid, address and time.
-            let cells = columns::cells(&kind, stored, now.parse().unwrap());
+            let cells = columns::cells(&kind, index, stored, now.parse().unwrap());
             let told = |cells: &[Value]| {
                 let random = |cell: &Value| {
                     cell.as_str().is_some_and(|text| {
@@ -219,7 +219,7 @@ fn nothing_panics_on_what_is_missing_or_odd() {
                 validation::validate_update(&kind, &changed, &object);
                 validation::validate_update(&kind, &object, &changed);
                 validation::validate_status_update(&kind, &changed, &object);
-                columns::cells(&kind, &changed, now);
+                columns::cells(&kind, index, &changed, now);
                 runs += 1;
             }
         }

@@ -17,7 +17,7 @@ use carrack_server::encryption::Encryption;
 use carrack_server::http::listen::serve;
 use carrack_server::pki::{Names, Pki};
 use carrack_server::quota::{self, Ledger};
-use carrack_server::{Server, SystemClock, admission};
+use carrack_server::{Registry, Server, SystemClock, admission};
 use carrack_store::{Limits, Local, Store};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
@@ -93,7 +93,9 @@ impl Plane {
         if !options.disable.contains(&Part::Controllers) {
             tasks.spawn(quota::keep(server.registry().clone(), quotas));
         }
+        tasks.spawn(carrack_server::crd::run(server.registry().clone()));
         let resources = watch::channel(listable(&server.registry().kinds())).0;
+        tasks.spawn(follow_kinds(server.registry().clone(), resources.clone()));
         let plane = Self { source, clients, pki, url, resources, stop, tasks };
         Ok(plane.with_components(options))
     }
@@ -237,13 +239,25 @@ fn listable(kinds: &Kinds) -> Arc<[Resource]> {
     let can = |kind: &carrack_api::Kind, verb: &str| kind.verbs.iter().any(|v| &**v == verb);
     let named = |kind: &Arc<carrack_api::Kind>| Resource {
         group: kind.group.to_string().into(),
-        version: kind.versions[0].name.to_string().into(),
+        version: kind.preferred().unwrap_or(&kind.versions[0]).name.to_string().into(),
         plural: kind.plural.to_string().into(),
         kind: kind.kind.to_string().into(),
         store: kind.resource.to_string().into(),
         namespaced: kind.namespaced,
     };
     kinds.iter().filter(|kind| can(kind, "list") && can(kind, "delete")).map(named).collect()
+}
+
+/// Tells the garbage collector and the namespace controller of custom kinds.
+async fn follow_kinds(registry: Arc<Registry>, resources: watch::Sender<Arc<[Resource]>>) {
+    let mut changed = registry.kinds_changed();
+    loop {
+        changed.borrow_and_update();
+        resources.send_replace(listable(&registry.kinds()));
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn ranges(config: &Config) -> Result<Ranges> {

@@ -10,6 +10,7 @@ pub mod allocate;
 pub mod auth;
 pub mod bootstrap;
 pub mod clock;
+pub mod crd;
 pub mod encryption;
 mod files;
 pub mod http;

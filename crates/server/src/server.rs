@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 
 use crate::clock::{Clock, SystemClock};
+use crate::crd;
 use crate::http::{self as edge, Body};
 use crate::registry::{Parts, Registry, strategies};
 use crate::seams::{
@@ -141,6 +142,7 @@ impl ServerBuilder {
     /// The server.
     pub fn build(self) -> Server {
         let registry = Arc::new(Registry::new(self.parts, self.edge.config.page_snapshots));
+        crd::load(&registry);
         Server { state: Arc::new(edge::State::new(self.edge, registry)) }
     }
 }

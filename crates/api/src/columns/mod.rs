@@ -52,8 +52,27 @@ impl Column {
     }
 }
 
-/// The columns of a kind; every version has the same.
-pub fn table(kind: &Kind, _version: usize) -> &'static [Column] {
+/// The definitions of a version's columns as they stand in a Table.
+pub fn definitions(kind: &Kind, version: usize) -> Vec<Value> {
+    match kind.facts(version) {
+        Some(facts) => {
+            let name = Column { description: NAME, ..PLAIN[0] };
+            std::iter::once(name.to_value())
+                .chain(facts.columns.iter().map(crate::crd::Column::to_value))
+                .collect()
+        }
+        None => table(kind).iter().map(Column::to_value).collect(),
+    }
+}
+
+/// What upstream's Tables of custom kinds say of a name.
+const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some \
+    resources may allow a client to request the generation of an appropriate name automatically. Name is primarily \
+    intended for creation idempotence and configuration definition. Cannot be updated. More info: \
+    https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
+
+/// The columns of a built-in kind; every version has the same.
+fn table(kind: &Kind) -> &'static [Column] {
     static TABLES: LazyLock<HashMap<&str, Vec<Column>>> = LazyLock::new(|| {
         let lines = include_str!("columns.txt").lines().filter(|line| !line.starts_with('#'));
         let table = |line: &'static str| {
@@ -77,9 +96,13 @@ fn column(text: &'static str) -> Column {
     Column { name, ty, format, description: "", priority: wide.is_some().into() }
 }
 
-/// The cells of an object's row, one a column. `object` may be of any version (and
-/// Events of either group): the stored form is what is shown.
-pub fn cells(kind: &Kind, object: &Value, now: Timestamp) -> Vec<Value> {
+/// The cells of an object's row, one a column of version `version`. `object` may be of
+/// any version (and Events of either group) of a built-in kind: the stored form is what
+/// is shown; of a custom kind it is of that version.
+pub fn cells(kind: &Kind, version: usize, object: &Value, now: Timestamp) -> Vec<Value> {
+    if let Some(facts) = kind.facts(version) {
+        return crate::crd::cells(&facts.columns, object, now);
+    }
     let object = stored(kind, object);
     let row = Row { object: &object, now };
     let cells = if kind.custom {

@@ -11,8 +11,8 @@ const NOW: &str = "2026-01-01T01:00:00Z";
 fn shown(resource: &str, object: &Value) -> String {
     let kinds = kinds::builtin();
     let kind = kinds.stored(resource).expect("a built-in kind");
-    let cells = cells(kind, object, NOW.parse().expect("a timestamp"));
-    assert_eq!(cells.len(), table(kind, 0).len(), "{resource}");
+    let cells = cells(kind, 0, object, NOW.parse().expect("a timestamp"));
+    assert_eq!(cells.len(), table(kind).len(), "{resource}");
     let plain = |cell: &Value| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned);
     cells.iter().map(plain).collect::<Vec<_>>().join(" | ")
 }
@@ -21,19 +21,19 @@ fn shown(resource: &str, object: &Value) -> String {
 fn every_kind_has_as_many_cells_as_columns() {
     for kind in kinds::builtin().iter().filter(|kind| kind.stored()) {
         let object = json!({"metadata": {"name": "a"}});
-        let cells = cells(kind, &object, NOW.parse().unwrap());
-        assert_eq!(cells.len(), table(kind, 0).len(), "{}", kind.resource);
-        assert!(table(kind, 0).iter().any(|column| column.format == "name"), "{}", kind.resource);
+        let cells = cells(kind, 0, &object, NOW.parse().unwrap());
+        assert_eq!(cells.len(), table(kind).len(), "{}", kind.resource);
+        assert!(table(kind).iter().any(|column| column.format == "name"), "{}", kind.resource);
     }
 }
 
 #[test]
 fn headings() {
     let kinds = kinds::builtin();
-    let services = table(kinds.stored("services").unwrap(), 0);
+    let services = table(kinds.stored("services").unwrap());
     assert_eq!((services[4].name, services[4].priority), ("Port(s)", 0));
     assert_eq!((services[6].name, services[6].priority), ("Selector", 1));
-    let jobs = table(kinds.stored("cronjobs.batch").unwrap(), 0);
+    let jobs = table(kinds.stored("cronjobs.batch").unwrap());
     assert_eq!((jobs[3].name, jobs[3].ty), ("Suspend", "boolean"));
 }
 

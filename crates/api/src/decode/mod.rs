@@ -20,6 +20,8 @@ use std::borrow::Cow;
 use serde::de::{DeserializeSeed, Deserializer};
 use serde_json::Value;
 
+use crate::Kind;
+use crate::crd;
 use crate::schema::{Schema, Ty, TypeId};
 use crate::status::Status;
 use seed::Context;
@@ -103,6 +105,14 @@ pub fn json(schema: &Schema, root: TypeId, body: &[u8]) -> Result<Decoded, Error
 
 /// Decodes a YAML body (one document) as the type `root`.
 pub fn yaml(schema: &Schema, root: TypeId, body: &[u8]) -> Result<Decoded, Error> {
+    let (document, finding) = document(body)?;
+    let mut decoded = value(schema, root, document)?;
+    decoded.strict.splice(0..0, finding);
+    Ok(decoded)
+}
+
+/// A YAML body as a tree, and what stands twice in it.
+fn document(body: &[u8]) -> Result<(Value, Option<String>), Error> {
     let document = match crate::yaml::read(body) {
         Ok(document) => document,
         Err(error) => return Err(Error::unreadable(error.to_string(), body)),
@@ -110,12 +120,9 @@ pub fn yaml(schema: &Schema, root: TypeId, body: &[u8]) -> Result<Decoded, Error
     if let Some(reason) = wrong_types(&document.value) {
         return Err(Error::unreadable_json(&reason, body));
     }
-    let mut decoded = value(schema, root, document.value)?;
-    if !document.duplicates.is_empty() {
-        let list = document.duplicates.join("\n  ");
-        decoded.strict.insert(0, format!("yaml: unmarshal errors:\n  {list}"));
-    }
-    Ok(decoded)
+    let list = document.duplicates.join("\n  ");
+    let finding = (!document.duplicates.is_empty()).then(|| format!("yaml: unmarshal errors:\n  {list}"));
+    Ok((document.value, finding))
 }
 
 /// Decodes a tree, such as the outcome of a patch.
@@ -123,6 +130,35 @@ pub fn value(schema: &Schema, root: TypeId, value: Value) -> Result<Decoded, Err
     match run(schema, root, value) {
         Ok(decoded) => decoded,
         Err(error) => Err(Error::Unfit(error.to_string())),
+    }
+}
+
+/// Decodes a JSON body as an object of a version of a kind, built-in or custom.
+pub fn object(kind: &Kind, version: usize, body: &[u8]) -> Result<Decoded, Error> {
+    let of = &kind.versions[version];
+    let Some(definition) = &kind.definition else { return json(&of.schema, of.root, body) };
+    type_meta(body)?;
+    crd::decode::settle(definition, version, untyped(body)?)
+}
+
+/// The same for a YAML body.
+pub fn object_yaml(kind: &Kind, version: usize, body: &[u8]) -> Result<Decoded, Error> {
+    let of = &kind.versions[version];
+    let Some(definition) = &kind.definition else { return yaml(&of.schema, of.root, body) };
+    let (value, finding) = document(body)?;
+    let read = Decoded { value, strict: finding.into_iter().collect() };
+    crd::decode::settle(definition, version, read)
+}
+
+/// The same for a tree.
+pub fn object_value(kind: &Kind, version: usize, tree: Value) -> Result<Decoded, Error> {
+    let of = &kind.versions[version];
+    match &kind.definition {
+        Some(definition) => {
+            let read = Decoded { value: tree, strict: Vec::new() };
+            crd::decode::settle(definition, version, read)
+        }
+        None => value(&of.schema, of.root, tree),
     }
 }
 

@@ -115,6 +115,7 @@ fn row(line: &str, group: &str) -> Kind {
         selectable: rows.iter().filter(|row| !row.0.is_empty()).map(|row| row.0.into()).collect(),
         field_paths: rows.iter().map(|row| row.1.into()).collect(),
         custom: false,
+        definition: None,
     }
 }
 

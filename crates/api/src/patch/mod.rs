@@ -16,6 +16,7 @@ mod tests;
 use serde_json::{Map, Value};
 pub(crate) use show::go_text;
 
+use crate::Kind;
 use crate::decode::{self, Decoded};
 use crate::field;
 use crate::schema::{Schema, TypeId};
@@ -70,13 +71,26 @@ impl Patched {
     /// shows the patch; so is every strictness finding when `strict` is asked for,
     /// and otherwise they are in [`Decoded::strict`].
     pub fn decode(self, schema: &Schema, root: TypeId, strict: bool) -> Result<Decoded, Status> {
+        self.decode_with(strict, |value| decode::value(schema, root, value))
+    }
+
+    /// The same for an object of a version of a kind, built-in or custom.
+    pub fn decode_as(self, kind: &Kind, version: usize, strict: bool) -> Result<Decoded, Status> {
+        self.decode_with(strict, |value| decode::object_value(kind, version, value))
+    }
+
+    fn decode_with(
+        self,
+        strict: bool,
+        decode: impl FnOnce(Value) -> Result<Decoded, decode::Error>,
+    ) -> Result<Decoded, Status> {
         // Errors are rare: only then is the patch read again.
         let patched = if self.shown.is_empty() { self.value.to_string() } else { String::new() };
         let shown = || match read_object(&self.shown) {
             Ok((patch, _)) if !self.shown.is_empty() => show::go_map(&patch),
             _ => patched.clone(),
         };
-        let mut decoded = match decode::value(schema, root, self.value) {
+        let mut decoded = match decode(self.value) {
             Ok(decoded) => decoded,
             Err(error) => return Err(invalid(&shown(), &error.to_string())),
         };

@@ -52,7 +52,7 @@ pub fn create(kind: &Kind, object: &Value, errors: &mut Errors) {
     }
     namespace(kind, meta, &path, errors);
     common(meta, &path, errors);
-    if !kind.custom {
+    if has_standard_finalizers(kind) {
         qualified_finalizers(meta, &path, errors);
     }
 }
@@ -83,7 +83,8 @@ pub fn update(new: &Value, old: &Value, errors: &mut Errors) {
     qualified_finalizers(&new["metadata"], &path, errors);
 }
 
-fn changes(new: &Value, old: &Value, errors: &mut Errors) {
+/// What may not change, or not so, by the rules of every server.
+pub fn changes(new: &Value, old: &Value, errors: &mut Errors) {
     let none = Value::Object(Map::new());
     let (new, old) = (get(new, "metadata").unwrap_or(&none), get(old, "metadata").unwrap_or(&none));
     let path = Path::ROOT.child("metadata");
@@ -109,6 +110,23 @@ fn changes(new: &Value, old: &Value, errors: &mut Errors) {
     annotations(new, &path.child("annotations"), errors);
     owner_references(new, &path.child("ownerReferences"), errors);
     managed_fields(new, &path.child("managedFields"), errors);
+}
+
+/// Rules of the metadata of a resource that is embedded in another, which may have any
+/// name, or none.
+pub fn embedded(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let prefix = text(meta, "generateName");
+    invalid_each(errors, &path.child("generateName"), prefix, names::path_segment_prefix(prefix));
+    if !text(meta, "name").is_empty() {
+        let name = text(meta, "name");
+        invalid_each(errors, &path.child("name"), name, names::path_segment(name));
+    }
+    if !text(meta, "namespace").is_empty() {
+        let namespace = text(meta, "namespace");
+        invalid_each(errors, &path.child("namespace"), namespace, names::dns_label(namespace));
+    }
+    common(meta, path, errors);
+    qualified_finalizers(meta, path, errors);
 }
 
 fn check_prefix(rule: NameRule, prefix: &str) -> Messages {
@@ -237,6 +255,12 @@ fn finalizers(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(Error::invalid(path, meta["finalizers"].clone(), detail));
     }
+}
+
+/// Whether finalizers are either Kubernetes' own or have a domain: not so where servers
+/// of extensions do the checking.
+fn has_standard_finalizers(kind: &Kind) -> bool {
+    !kind.custom && !matches!(&*kind.group, "apiextensions.k8s.io" | "apiregistration.k8s.io")
 }
 
 /// Finalizers without a domain must be ones that Kubernetes itself knows.

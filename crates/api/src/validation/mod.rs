@@ -10,6 +10,8 @@ mod apps;
 mod autoscaling;
 mod batch;
 mod core;
+pub mod custom;
+pub mod definition;
 pub mod meta;
 pub mod names;
 pub mod net;

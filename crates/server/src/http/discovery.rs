@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use carrack_api::kind::compare_versions;
 use carrack_api::status::Status;
 use carrack_api::{Kind, Kinds, Value};
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, VARY};
@@ -24,30 +25,17 @@ pub(crate) fn groups(kinds: &Kinds) -> Vec<(Box<str>, Vec<Box<str>>)> {
             groups.push((kind.group.clone(), Vec::new()));
             groups.len() - 1
         });
-        for version in &kind.versions {
+        let served = kind.versions.iter().enumerate().filter(|(index, _)| kind.is_served(*index));
+        for (_, version) in served {
             if !groups[at].1.contains(&version.name) {
                 groups[at].1.push(version.name.clone());
             }
         }
     }
     for (_, versions) in &mut groups {
-        versions.sort_by_key(|version| std::cmp::Reverse(rank(version)));
+        versions.sort_by(|a, b| compare_versions(b, a));
     }
     groups
-}
-
-/// `v2` before `v1` before `v2beta1` before `v1alpha1`.
-fn rank(version: &str) -> (u8, u32, u32) {
-    let rest = version.strip_prefix('v').unwrap_or(version);
-    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
-    let major = digits(rest);
-    let rest = &rest[major.len()..];
-    let number = |text: &str| text.parse().unwrap_or(0);
-    match (rest.strip_prefix("beta"), rest.strip_prefix("alpha")) {
-        (Some(minor), _) => (1, number(&major), number(minor)),
-        (_, Some(minor)) => (0, number(&major), number(minor)),
-        _ => (2, number(&major), 0),
-    }
 }
 
 /// Answers `/api…` and `/apis…`.
@@ -105,18 +93,19 @@ pub(crate) fn served<'a>(
     kinds: &'a Kinds,
     group: &'a str,
     version: &'a str,
-) -> impl Iterator<Item = &'a Arc<Kind>> {
-    kinds
-        .iter()
-        .filter(move |kind| &*kind.group == group && kind.versions.iter().any(|v| &*v.name == version))
+) -> impl Iterator<Item = (&'a Arc<Kind>, usize)> {
+    kinds.iter().filter(move |kind| &*kind.group == group).filter_map(move |kind| {
+        let index = kind.versions.iter().position(|v| &*v.name == version)?;
+        kind.is_served(index).then_some((kind, index))
+    })
 }
 
 fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Response<Body>, Status> {
     let mut all = Vec::new();
-    for kind in served(kinds, group, version) {
+    for (kind, index) in served(kinds, group, version) {
         let mut row = json!({
             "name": &*kind.plural, "singularName": &*kind.singular, "namespaced": kind.namespaced,
-            "kind": &*kind.kind, "verbs": kind.verbs,
+            "kind": &*kind.kind, "verbs": kind.advertised(),
         });
         if !kind.short_names.is_empty() {
             row["shortNames"] = json!(kind.short_names);
@@ -128,7 +117,7 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Response<Body>
             row["storageVersionHash"] = storage_hash(kind).into();
         }
         all.push(row);
-        for sub in &kind.subresources {
+        for sub in kind.subresources_of(index) {
             let mut row = json!({
                 "name": format!("{}/{}", kind.plural, sub.name), "singularName": "",
                 "namespaced": kind.namespaced, "kind": &*sub.kind, "verbs": sub.verbs,
@@ -164,8 +153,9 @@ fn aggregate(kinds: &Kinds, core: bool) -> Response<Body> {
         let versions: Vec<Value> = versions
             .iter()
             .map(|version| {
-                let resources: Vec<Value> =
-                    served(kinds, group, version).map(|kind| aggregated_resource(kind, version)).collect();
+                let resources: Vec<Value> = served(kinds, group, version)
+                    .map(|(kind, index)| aggregated_resource(kind, index))
+                    .collect();
                 json!({"version": &**version, "resources": resources, "freshness": "Current"})
             })
             .collect();
@@ -183,14 +173,15 @@ fn aggregate(kinds: &Kinds, core: bool) -> Response<Body> {
     response
 }
 
-fn aggregated_resource(kind: &Kind, version: &str) -> Value {
+fn aggregated_resource(kind: &Kind, index: usize) -> Value {
+    let version = &*kind.versions[index].name;
     let response_kind = |g: &str, v: &str, k: &str| json!({"group": g, "version": v, "kind": k});
     let mut row = json!({
         "resource": &*kind.plural,
         "responseKind": response_kind(&kind.group, version, &kind.kind),
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": &*kind.singular,
-        "verbs": kind.verbs,
+        "verbs": kind.advertised(),
     });
     if !kind.short_names.is_empty() {
         row["shortNames"] = json!(kind.short_names);
@@ -200,8 +191,7 @@ fn aggregated_resource(kind: &Kind, version: &str) -> Value {
     }
     // In order of name, as upstream has them.
     let subresources: BTreeMap<&str, Value> = kind
-        .subresources
-        .iter()
+        .subresources_of(index)
         .map(|sub| {
             let v = if sub.group == kind.group { version } else { &sub.version };
             let row = json!({
@@ -216,16 +206,4 @@ fn aggregated_resource(kind: &Kind, version: &str) -> Value {
         row["subresources"] = subresources.into_values().collect();
     }
     row
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_order_by_stability() {
-        let mut versions = ["v1alpha1", "v2beta1", "v1", "v2", "v1beta2"];
-        versions.sort_by_key(|version| std::cmp::Reverse(rank(version)));
-        assert_eq!(versions, ["v2", "v1", "v2beta1", "v1beta2", "v1alpha1"]);
-    }
 }

@@ -97,7 +97,25 @@ pub(crate) fn decode(
     body: &[u8],
 ) -> Result<Decoded, Status> {
     let v = &kind.versions[version];
-    decode_as(&v.schema, v.root, (&kind.api_version(version), &kind.kind, &v.name), encoding, body)
+    let api_version = kind.api_version(version);
+    let names = (&*api_version, &*kind.kind, &*v.name);
+    if kind.definition.is_none() {
+        return decode_as(&v.schema, v.root, names, encoding, body);
+    }
+    let decoded = match encoding {
+        Encoding::Json => decode::object(kind, version, body),
+        Encoding::Yaml => decode::object_yaml(kind, version, body),
+        Encoding::Protobuf => return Err(not_protobuf()),
+    };
+    checked(decoded.map_err(|error| error.to_status(&kind.kind, &v.name))?, names)
+}
+
+/// 415: custom objects have no protobuf form.
+fn not_protobuf() -> Status {
+    Status::unsupported_media_type(
+        "the body of the request was in an unknown format - accepted media types include: \
+         application/json, application/yaml",
+    )
 }
 
 /// Decodes a body as a type; `names` are its apiVersion, kind and version.
@@ -123,8 +141,13 @@ pub(crate) fn decode_as(
             Decoded { value, strict: Vec::new() }
         }
     };
+    checked(decoded, names)
+}
+
+/// Whether a body is an object of the right kind.
+fn checked(decoded: Decoded, (api_version, kind, version): (&str, &str, &str)) -> Result<Decoded, Status> {
     if !decoded.value.is_object() {
-        return Err(wrong(decode::Error::Unfit("the body is not an object".into())));
+        return Err(decode::Error::Unfit("the body is not an object".into()).to_status(kind, version));
     }
     let text = |field: &str| decoded.value.get(field).and_then(Value::as_str).unwrap_or_default();
     check_types(text("apiVersion"), text("kind"), api_version, kind)?;
@@ -277,16 +300,18 @@ pub(crate) fn labels(query: &Query) -> Result<Option<Labels>, Status> {
     }
 }
 
-/// The field selector, if there is one.
+/// The field selector, if there is one, of a version of a kind.
 pub(crate) fn fields(query: &Query, kind: &Kind, version: &str) -> Result<Option<Fields>, Status> {
     let text = query.text("fieldSelector");
     if text.is_empty() {
         return Ok(None);
     }
     let fields = Fields::parse(text).map_err(|error| Status::bad_request(error.to_string()))?;
+    let index = kind.versions.iter().position(|v| &*v.name == version).unwrap_or(kind.storage);
+    let selectable = kind.facts(index).map_or(&kind.selectable, |facts| &facts.selectable);
     let known = |field: &str| {
         matches!(field, "metadata.name" | "metadata.namespace")
-            || kind.selectable.iter().any(|selectable| &**selectable == field)
+            || selectable.iter().any(|selectable| &**selectable == field)
     };
     if let Some(field) = fields.fields().find(|field| !known(field)) {
         let api_version = carrack_api::kind::api_version(&kind.group, version);

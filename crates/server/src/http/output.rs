@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::accept::{Accept, Encoding, Form, indented};
 use super::{Body, table};
-use crate::registry::{CONTINUE, Items, Listed, Registry, to_version};
+use crate::registry::{CONTINUE, Items, Listed, Registry, settle, to_version};
 use crate::request::Query;
 
 /// Bytes of a frame of a streamed list, about.
@@ -42,7 +42,7 @@ impl View {
 
     /// Appends a record as JSON; `bare` leaves kind and apiVersion out.
     pub(crate) fn write(&self, out: &mut Vec<u8>, record: &Record, revision: Revision, bare: bool) {
-        if record.header().api_version == self.api_version {
+        if self.is_stored_form(record) {
             record.splice(out, if bare { b"" } else { self.types() }, revision);
             return;
         }
@@ -63,7 +63,19 @@ impl View {
         {
             meta.remove("resourceVersion");
         }
-        to_version(&self.kind, &self.api_version, object).unwrap_or_else(|_| record.decode())
+        match to_version(&self.kind, &self.api_version, object) {
+            Ok(mut object) => {
+                settle(&self.kind, self.version, record, &mut object);
+                object
+            }
+            Err(_) => record.decode(),
+        }
+    }
+
+    /// Whether a record's bytes are what this version shows.
+    pub(crate) fn is_stored_form(&self, record: &Record) -> bool {
+        let header = record.header();
+        header.api_version == self.api_version && self.kind.is_settled(header)
     }
 }
 

@@ -66,6 +66,9 @@ pub(crate) async fn answer(
     let warnings = call.warnings.clone();
     let mut context = Context { state, parts, info, body, call, view: View::new(kind, version) };
     context.check_scope()?;
+    if let Some(warning) = context.call.kind.facts(version).and_then(|facts| facts.warning.as_deref()) {
+        context.call.warnings.add(warning);
+    }
     let response = context.dispatch().await;
     let mut response = response.unwrap_or_else(|status| output::failure(&status));
     output::warn(&mut response, warnings.take());
@@ -91,11 +94,17 @@ impl Context<'_> {
         let served = match &*at.subresource {
             "" => kind.verbs.iter().any(|verb| **verb == *at.verb),
             name => {
-                let sub = kind.subresource(name).ok_or_else(no_such_resource)?;
+                let sub =
+                    kind.subresource_of(self.call.version, name).ok_or_else(|| self.no_subresource())?;
                 sub.verbs.iter().any(|verb| **verb == *at.verb)
             }
         };
         if served { Ok(()) } else { Err(self.not_served()) }
+    }
+
+    /// 404 for a subresource that a kind does not have.
+    fn no_subresource(&self) -> Status {
+        if self.call.kind.definition.is_some() { self.call.not_found() } else { no_such_resource() }
     }
 
     fn not_served(&self) -> Status {
@@ -186,6 +195,7 @@ impl Context<'_> {
             bookmarks,
             mark_initial_end: bookmarks && initial == Some(true),
             closing: self.state.closing.subscribe(),
+            kinds: self.state.registry.kinds_changed(),
             interval: config.bookmark_interval,
             timeout: match input::number(query, "timeoutSeconds")? {
                 Some(seconds) if seconds > 0 => Duration::from_secs(seconds),

@@ -30,7 +30,7 @@ pub(crate) async fn answer(context: &mut Context<'_>) -> Result<Response<Body>, 
 /// The type of the subresource's bodies, with its apiVersion and kind.
 fn body_type(context: &Context<'_>) -> Result<(TypeId, String, String, String), Status> {
     let call = &context.call;
-    let sub = call.kind.subresource(&call.subresource).ok_or_else(no_such_resource)?;
+    let sub = call.kind.subresource_of(call.version, &call.subresource).ok_or_else(no_such_resource)?;
     let schema = carrack_api::facts::schema();
     let is =
         |(g, v, k): &(Box<str>, Box<str>, Box<str>)| *g == sub.group && *v == sub.version && *k == sub.kind;

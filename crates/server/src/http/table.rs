@@ -38,7 +38,7 @@ pub(crate) fn row(
     include: Include,
     now: Timestamp,
 ) -> Vec<u8> {
-    let cells = columns::cells(&view.kind, &view.value(record), now);
+    let cells = columns::cells(&view.kind, view.version, &view.value(record), now);
     let mut out = b"{\"cells\":".to_vec();
     serde_json::to_writer(&mut out, &cells).expect("cells always encode");
     match include {
@@ -64,11 +64,8 @@ pub(crate) fn encode(
     rows: &[Vec<u8>],
     definitions: bool,
 ) -> Vec<u8> {
-    let columns: Value = if definitions {
-        columns::table(&view.kind, view.version).iter().map(columns::Column::to_value).collect()
-    } else {
-        Value::Null
-    };
+    let columns: Value =
+        if definitions { columns::definitions(&view.kind, view.version).into() } else { Value::Null };
     let mut out = format!(
         "{{\"kind\":\"Table\",\"apiVersion\":\"{}\",\"metadata\":{meta},\
          \"columnDefinitions\":{columns},\"rows\":[",

@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) mark_initial_end: bool,
     /// Turns true when the server shuts down.
     pub(crate) closing: watch_channel::Receiver<bool>,
+    /// Marked when the table of kinds changes.
+    pub(crate) kinds: watch_channel::Receiver<()>,
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
 }
@@ -106,6 +108,13 @@ impl Stream {
                     }
                 },
                 () = closed(&mut self.settings.closing) => return None,
+                () = replaced(&mut self.settings.kinds, &self.registry, &self.settings.view) => {
+                    // What happened until then is told; under another definition (or none)
+                    // the client starts over.
+                    let last = watcher.catch_up();
+                    self.watcher = None;
+                    return last.ok().filter(|items| !items.is_empty()).map(|items| self.frames(items));
+                }
                 () = tokio::time::sleep_until(self.until) => {
                     // A last bookmark lets the client go on from here.
                     let revision = watcher.revision();
@@ -161,7 +170,7 @@ impl Stream {
         let accept = self.settings.accept;
         let shared = plain
             && Accept { pretty: false, ..accept }.is_plain()
-            && event.record.header().api_version == self.settings.view.api_version;
+            && self.settings.view.is_stored_form(&event.record);
         let ty = match seen {
             Seen::Added => "ADDED",
             Seen::Modified => "MODIFIED",
@@ -255,6 +264,23 @@ impl Stream {
 async fn closed(closing: &mut watch_channel::Receiver<bool>) {
     // An error says that the server is gone, which is the same.
     drop(closing.wait_for(|closing| *closing).await);
+}
+
+/// Resolves when a custom kind is no longer what the view holds.
+async fn replaced(kinds: &mut watch_channel::Receiver<()>, registry: &Registry, view: &View) {
+    if view.kind.definition.is_none() {
+        return std::future::pending().await;
+    }
+    loop {
+        kinds.borrow_and_update();
+        let now = registry.kinds();
+        if now.stored(&view.kind.resource).is_none_or(|kind| !Arc::ptr_eq(kind, &view.kind)) {
+            return;
+        }
+        if kinds.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
 }
 
 fn head(ty: &str, size: usize) -> Vec<u8> {

@@ -79,9 +79,8 @@ impl Registry {
     }
 
     fn decoded(&self, call: &Call, merged: Value) -> Result<Value, Status> {
-        let version = &call.kind.versions[call.version];
         let name = format!("{}/{}", meta::text(&merged, "namespace"), meta::text(&merged, "name"));
-        let decoded = decode::value(&version.schema, version.root, merged).map_err(|why| {
+        let decoded = decode::object_value(&call.kind, call.version, merged).map_err(|why| {
             let api_version = call.api_version();
             let at = if call.kind.group.is_empty() { "/" } else { "" };
             let kind = &call.kind.kind;

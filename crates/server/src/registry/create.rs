@@ -42,6 +42,11 @@ impl Registry {
             meta::of(&mut object).remove(field);
         }
         self.manage(call, None, &mut object);
+        if call.kind.definition.as_ref().is_some_and(|definition| definition.terminating) {
+            let detail = "create not allowed while custom resource definition is terminating";
+            let name = meta::text(&object, "name");
+            return Err(Status::forbidden(&call.kind.group, &call.kind.plural, name, detail));
+        }
         self.mutate(call, Operation::Create, None, &mut object).await?;
         let revision = meta::text(&object, "resourceVersion").parse::<u64>().unwrap_or(0);
         if revision != 0 && !call.options.dry_run {
@@ -74,7 +79,9 @@ impl Registry {
 
     fn prepare_new(&self, call: &Call, object: &mut Value) {
         meta::stamp_new(call, object);
-        if call.kind.subresource("status").is_some() && !behaviour::keeps_status_on_create(&call.kind) {
+        if call.kind.subresource_of(call.version, "status").is_some()
+            && !behaviour::keeps_status_on_create(&call.kind)
+        {
             reset_status(call, object);
         }
         prepared(call, |request| prepare::create(&call.kind, request, object));

@@ -34,6 +34,7 @@ use carrack_api::status::Status;
 use carrack_api::{Kinds, Record};
 use carrack_store::Store;
 use jiff::Timestamp;
+use tokio::sync::watch as watch_channel;
 
 pub use call::{Call, FieldValidation, Options, Warnings};
 pub use delete::{DeleteOptions, Deleted, Propagation};
@@ -42,7 +43,7 @@ pub use patch::PatchType;
 pub use read::{Items, ListOptions, Listed, Scope, VersionMatch};
 pub(crate) use watch::too_old;
 pub use watch::{Item, Seen, Start, Watcher};
-pub(crate) use write::{check_fields, not_stored, to_version};
+pub(crate) use write::{check_fields, not_stored, settle, to_version};
 
 use crate::clock::Clock;
 use crate::request::User;
@@ -54,6 +55,7 @@ pub struct Registry {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     kinds: ArcSwap<Kinds>,
+    kinds_changed: watch_channel::Sender<()>,
     strategies: HashMap<Box<str>, Arc<dyn Strategy>>,
     actions: HashMap<Box<str>, Arc<dyn Action>>,
     admission: Vec<Arc<dyn Admission>>,
@@ -87,7 +89,8 @@ impl Registry {
     pub(crate) fn new(parts: Parts, page_snapshots: usize) -> Self {
         let Parts { store, clock, kinds, strategies, actions, admission } = parts;
         let (kinds, pages) = (ArcSwap::new(kinds), Pages::new(page_snapshots));
-        Self { store, clock, kinds, strategies, actions, admission, pages }
+        let kinds_changed = watch_channel::Sender::new(());
+        Self { store, clock, kinds, kinds_changed, strategies, actions, admission, pages }
     }
 
     /// The store below. Writing to it goes past admission and validation: only for
@@ -110,6 +113,12 @@ impl Registry {
     pub fn change_kinds(&self, change: impl FnMut(&Kinds) -> Kinds) {
         let mut change = change;
         self.kinds.rcu(|kinds| change(kinds));
+        self.kinds_changed.send_replace(());
+    }
+
+    /// Marked whenever the table of kinds changes.
+    pub fn kinds_changed(&self) -> watch_channel::Receiver<()> {
+        self.kinds_changed.subscribe()
     }
 
     /// A call by machinery inside the server; `resource` is `pods`, `deployments.apps`.

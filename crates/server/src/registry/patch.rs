@@ -44,7 +44,7 @@ impl Registry {
         let version = &call.kind.versions[call.version];
         let patched =
             apply(&version.schema, version.root, ty, body, old.clone()).map_err(|error| about(&error))?;
-        let decoded = patched.decode(&version.schema, version.root, strict(call))?;
+        let decoded = patched.decode_as(&call.kind, call.version, strict(call))?;
         check_fields(call, decoded.strict)?;
         let mut object = self.defaulted(call, decoded.value);
         super::meta::settle_namespace(call, &mut object)?;

@@ -105,7 +105,16 @@ impl Scope {
 
     /// Whether a record is selected (its namespace is not looked at).
     pub fn matches(&self, record: &Record) -> bool {
-        self.matches_header(record, record.header())
+        match self.kind.as_ref().filter(|kind| self.fields.is_some() && !kind.is_settled(record.header())) {
+            None => self.matches_header(record, record.header()),
+            // Its header was made for another definition.
+            Some(kind) => {
+                let mut object = record.decode();
+                super::settle(kind, kind.storage, record, &mut object);
+                let content = carrack_api::Content::encode(&object, &kind.field_paths);
+                content.is_some_and(|content| self.matches_header(record, &content.header))
+            }
+        }
     }
 
     /// As `matches`, with another header of the same object.

@@ -1,7 +1,10 @@
-//! The scale subresource: `autoscaling/v1` Scale over whatever has `spec.replicas`.
+//! The scale subresource: `autoscaling/v1` Scale over whatever has `spec.replicas`, or
+//! over what a custom kind's definition names.
 
+use carrack_api::crd::Scale as ScalePaths;
 use carrack_api::schema::TypeId;
 use carrack_api::status::Status;
+use carrack_api::validation::custom::at;
 use carrack_api::{Value, field};
 use serde_json::json;
 
@@ -19,20 +22,29 @@ impl Registry {
     /// 404.
     pub async fn scale(&self, call: &Call) -> Result<Value, Status> {
         let record = self.get(call, None).await?;
-        Ok(of(&self.in_version(call, &record)?))
+        let object = self.in_version(call, &record)?;
+        let places = Places::of(call);
+        if let Some(path) = places.custom.filter(|_| places.replicas(&object).is_none()) {
+            return Err(Status::internal(format!(
+                "the spec replicas field {:?} does not exist",
+                path.spec_path
+            )));
+        }
+        Ok(places.scale(&object))
     }
 
     /// Changes the object's replicas through its Scale.
     pub(crate) async fn change_scale(&self, call: &Call, change: ScaleChange<'_>) -> Result<Value, Status> {
+        let places = Places::of(call);
         let written: Written = self
             .change(call, &mut |old| {
-                let scale = change(of(old))?;
+                let scale = change(places.scale(old))?;
                 let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
                 if replicas < 0 {
                     return Err(negative(call, replicas));
                 }
                 let mut new = old.clone();
-                new["spec"]["replicas"] = replicas.into();
+                places.set(&mut new, replicas);
                 for field in ["resourceVersion", "uid"] {
                     let given = meta::text(&scale, field).to_owned();
                     if !given.is_empty() {
@@ -46,7 +58,7 @@ impl Registry {
         if call.options.dry_run {
             meta::of(&mut object).remove("resourceVersion");
         }
-        Ok(of(&object))
+        Ok(places.scale(&object))
     }
 
     /// Patches the Scale; `root` is its type.
@@ -68,22 +80,73 @@ impl Registry {
     }
 }
 
-/// The Scale of an object.
-fn of(object: &Value) -> Value {
+/// Where an object keeps what its Scale shows.
+#[derive(Clone, Copy)]
+struct Places<'a> {
+    custom: Option<&'a ScalePaths>,
+}
+
+impl<'a> Places<'a> {
+    fn of(call: &'a Call) -> Self {
+        Self { custom: call.kind.facts(call.version).and_then(|facts| facts.scale.as_ref()) }
+    }
+
+    fn replicas(self, object: &Value) -> Option<i64> {
+        match self.custom {
+            Some(paths) => at(object, &paths.spec_path)?.as_i64(),
+            None => object["spec"]["replicas"].as_i64(),
+        }
+    }
+
+    fn ready(self, object: &Value) -> Option<i64> {
+        match self.custom {
+            Some(paths) => at(object, &paths.status_path)?.as_i64(),
+            None => object["status"]["replicas"].as_i64(),
+        }
+    }
+
+    fn selector(self, object: &Value) -> String {
+        match self.custom {
+            Some(paths) => {
+                let value = paths.selector_path.as_deref().and_then(|path| at(object, path));
+                value.and_then(Value::as_str).unwrap_or_default().to_owned()
+            }
+            None => selector_text(&object["spec"]["selector"]),
+        }
+    }
+
+    fn set(self, object: &mut Value, replicas: i64) {
+        let path = self.custom.map_or(".spec.replicas", |paths| &*paths.spec_path);
+        let mut place = object;
+        for field in ScalePaths::fields(path) {
+            if !place.is_object() {
+                *place = json!({});
+            }
+            place = &mut place[field];
+        }
+        *place = replicas.into();
+    }
+
+    /// The Scale of an object.
+    fn scale(self, object: &Value) -> Value {
+        of(object, self.replicas(object), self.ready(object), self.selector(object))
+    }
+}
+
+fn of(object: &Value, replicas: Option<i64>, ready: Option<i64>, selector: String) -> Value {
     let meta = &object["metadata"];
     let mut scale = json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
-        "metadata": {}, "spec": {}, "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
+        "metadata": {}, "spec": {}, "status": {"replicas": ready.unwrap_or(0)},
     });
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = meta.get(field) {
             scale["metadata"][field] = value.clone();
         }
     }
-    if let Some(replicas) = object["spec"]["replicas"].as_i64().filter(|replicas| *replicas != 0) {
+    if let Some(replicas) = replicas.filter(|replicas| *replicas != 0) {
         scale["spec"]["replicas"] = replicas.into();
     }
-    let selector = selector_text(&object["spec"]["selector"]);
     if !selector.is_empty() {
         scale["status"]["selector"] = selector.into();
     }

@@ -14,10 +14,11 @@ use crate::seams::{Removal, Strategy};
 
 /// The strategies that every server has.
 pub(crate) fn builtin() -> HashMap<Box<str>, Arc<dyn Strategy>> {
-    let all: [(&str, Arc<dyn Strategy>); 3] = [
+    let all: [(&str, Arc<dyn Strategy>); 4] = [
         ("pods", Arc::new(Pods)),
         ("namespaces", Arc::new(Namespaces)),
         ("certificatesigningrequests.certificates.k8s.io", Arc::new(SigningRequests)),
+        (carrack_api::crd::RESOURCE, Arc::new(crate::crd::Definitions)),
     ];
     all.into_iter().map(|(resource, strategy)| (resource.into(), strategy)).collect()
 }

@@ -208,7 +208,7 @@ fn only_times_differ(new: &Content, old: &Content) -> bool {
 
 /// Keeps an update of the object off its status, and one of the status off the rest.
 fn isolate(call: &Call, new: &mut Value, old: &Value) {
-    let has_status = call.kind.subresource("status").is_some();
+    let has_status = call.kind.subresource_of(call.version, "status").is_some();
     match &*call.subresource {
         "status" | "approval" => {
             keep_rest(new, old, &["status", "metadata"]);

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use carrack_api::status::Status;
-use carrack_api::{Content, Kind, Record, Value, convert, decode, defaults, managed, prepare, validation};
+use carrack_api::{
+    Content, Kind, Record, Value, convert, crd, decode, defaults, managed, prepare, validation,
+};
 use carrack_store::{CommitError, Committed, Expect, Write};
 
 use super::call::{Call, FieldValidation};
@@ -38,7 +40,7 @@ impl Registry {
     /// 400 for a field of a wrong type.
     pub fn canonical(&self, call: &Call, object: Value) -> Result<Value, Status> {
         let version = &call.kind.versions[call.version];
-        let decoded = decode::value(&version.schema, version.root, object)
+        let decoded = decode::object_value(&call.kind, call.version, object)
             .map_err(|error| error.to_status(&call.kind.kind, &version.name))?;
         Ok(self.defaulted(call, decoded.value))
     }
@@ -49,15 +51,18 @@ impl Registry {
             top.insert("apiVersion".into(), call.api_version().into());
             top.insert("kind".into(), (&*call.kind.kind).into());
         }
-        if !call.kind.custom {
-            defaults::default_object(&call.kind, call.version, &mut object);
+        match call.kind.facts(call.version) {
+            Some(facts) => crd::prune::default(&mut object, &facts.schema),
+            None => defaults::default_object(&call.kind, call.version, &mut object),
         }
         object
     }
 
     /// The stored object in the call's version.
     pub(crate) fn in_version(&self, call: &Call, record: &Record) -> Result<Value, Status> {
-        to_version(&call.kind, &call.api_version(), record.decode())
+        let mut object = to_version(&call.kind, &call.api_version(), record.decode())?;
+        settle(&call.kind, call.version, record, &mut object);
+        Ok(object)
     }
 
     pub(crate) fn strategy(&self, kind: &Kind) -> Option<&Arc<dyn Strategy>> {
@@ -123,6 +128,9 @@ impl Registry {
             // Each changes one field, which it has checked.
             return Ok(());
         }
+        if kind.definition.is_some() {
+            return self.validate_custom(call, object, old);
+        }
         // Rules are about the stored form.
         let object = &*stored_form(kind, object)?;
         let old = old.map(|old| stored_form(kind, old)).transpose()?;
@@ -143,6 +151,22 @@ impl Registry {
         Err(Status::invalid(&kind.group, &kind.kind, meta::text(object, "name"), &errors))
     }
 
+    /// The rules of a custom kind, which are those of the request's version.
+    fn validate_custom(&self, call: &Call, object: &Value, old: Option<&Value>) -> Result<(), Status> {
+        let kind = &*call.kind;
+        let errors = match old {
+            None => validation::custom::create(kind, call.version, object),
+            Some(old) if &*call.subresource == "status" => {
+                validation::custom::status_update(kind, call.version, object, old)
+            }
+            Some(old) => validation::custom::update(kind, call.version, object, old),
+        };
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(Status::invalid(&kind.group, &kind.kind, meta::text(object, "name"), &errors))
+    }
+
     /// Records in managedFields what the call changed. What the server itself changes
     /// later on is nobody's.
     pub(crate) fn manage(&self, call: &Call, old: Option<&Value>, object: &mut Value) {
@@ -157,9 +181,23 @@ impl Registry {
 
     /// The object as it will be stored.
     pub(crate) fn content(&self, call: &Call, object: Value) -> Result<Content, Status> {
-        let object = to_version(&call.kind, &stored_version(&call.kind), object)?;
-        Content::encode(&object, &call.kind.field_paths)
-            .ok_or_else(|| Status::bad_request("the object has no metadata"))
+        let kind = &*call.kind;
+        let mut object = to_version(kind, &stored_version(kind), object)?;
+        let mut paths = Cow::Borrowed(&*kind.field_paths);
+        if call.version != kind.storage
+            && let Some(facts) = kind.facts(kind.storage)
+        {
+            // Another version's defaults are filled in by whoever reads it.
+            crd::prune::resource(&mut object, &facts.schema);
+            let mut defaulted = object.clone();
+            crd::prune::default(&mut defaulted, &facts.schema);
+            if defaulted != object
+                && let Some(stamp) = paths.to_mut().last_mut()
+            {
+                *stamp = "=".into();
+            }
+        }
+        Content::encode(&object, &paths).ok_or_else(|| Status::bad_request("the object has no metadata"))
     }
 
     /// Commits a write; `Ok(Err(record))` is a conflict and holds what is there.
@@ -221,6 +259,16 @@ pub(crate) fn prepared(call: &Call, prepare: impl FnOnce(&prepare::Request<'_>))
 /// `apps/v1`: the version in which a kind's objects are stored.
 pub(crate) fn stored_version(kind: &Kind) -> String {
     carrack_api::kind::api_version(&kind.stored_group, &kind.versions[kind.storage].name)
+}
+
+/// Brings an object of a custom kind, read in a version, into the form that its present
+/// definition gives it, unless that is how it was stored.
+pub(crate) fn settle(kind: &Kind, version: usize, record: &Record, object: &mut Value) {
+    if let Some(definition) = &kind.definition
+        && !(version == kind.storage && kind.is_settled(record.header()))
+    {
+        crd::decode::from_storage(definition, version, object);
+    }
 }
 
 /// The object in the version in which its kind is stored.

@@ -31,12 +31,16 @@ enum Dialect {
 }
 
 impl Dialect {
-    fn reference(self, name: &str) -> Value {
-        let root = match self {
+    /// What a reference begins with.
+    fn root(self) -> &'static str {
+        match self {
             Self::V2 => "#/definitions/",
             Self::V3 => "#/components/schemas/",
-        };
-        json!({ "$ref": format!("{root}{name}") })
+        }
+    }
+
+    fn reference(self, name: &str) -> Value {
+        json!({ "$ref": format!("{}{name}", self.root()) })
     }
 }
 
@@ -95,10 +99,10 @@ fn hash(kinds: &Kinds, git_version: &str, of: &[(&str, &str)]) -> String {
     let mut digest = sha2::Sha256::new();
     digest.update(git_version);
     for (group, version) in of {
-        for kind in discovery::served(kinds, group, version) {
+        for (kind, index) in discovery::served(kinds, group, version) {
             digest.update(format!("{group}/{version}/{}", kind.kind));
-            if kind.custom {
-                digest.update(format!("{kind:?}"));
+            if let Some(facts) = kind.facts(index) {
+                digest.update(format!("{facts:?}"));
             }
         }
     }
@@ -126,9 +130,9 @@ fn document(kinds: &Kinds, git_version: &str, dialect: Dialect, of: &[(&str, &st
     let mut definitions = schemas::Definitions::new(dialect);
     let mut all = Map::new();
     for (group, version) in of {
-        for kind in discovery::served(kinds, group, version) {
-            paths::add(&mut all, dialect, kind, version);
-            definitions.add_kind(kind, version);
+        for (kind, index) in discovery::served(kinds, group, version) {
+            paths::add(&mut all, dialect, kind, index);
+            definitions.add_kind(kind, index);
         }
     }
     let info = json!({"title": "Kubernetes", "version": git_version});

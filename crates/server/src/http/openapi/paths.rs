@@ -29,7 +29,10 @@ const SUBRESOURCE: &[Operation] = &[
 ];
 
 /// Adds the paths of a kind's version.
-pub(super) fn add(all: &mut Map<String, Value>, dialect: Dialect, kind: &Kind, version: &str) {
+pub(super) fn add(all: &mut Map<String, Value>, dialect: Dialect, kind: &Kind, index: usize) {
+    let own = &kind.versions[index];
+    let version = &*own.name;
+    let body = own.schema.object(own.root).name.to_string();
     let root = match &*kind.group {
         "" => format!("/api/{version}"),
         group => format!("/apis/{group}/{version}"),
@@ -39,12 +42,6 @@ pub(super) fn add(all: &mut Map<String, Value>, dialect: Dialect, kind: &Kind, v
         false => format!("{root}/{}", kind.plural),
     };
     let own = (&*kind.group, version, &*kind.kind);
-    let body = kind
-        .versions
-        .iter()
-        .find(|v| &*v.name == version)
-        .map(|v| v.schema.object(v.root).name.to_string())
-        .unwrap_or_default();
     let path = Path { dialect, namespaced: kind.namespaced, custom: kind.custom, body: &body };
     let item = path.item(COLLECTION, &kind.verbs, own, false);
     insert(all, base.clone(), item);
@@ -54,7 +51,7 @@ pub(super) fn add(all: &mut Map<String, Value>, dialect: Dialect, kind: &Kind, v
         let everywhere = Path { namespaced: false, ..path };
         insert(all, format!("{root}/{}", kind.plural), everywhere.item(&list, &kind.verbs, own, false));
     }
-    for sub in &kind.subresources {
+    for sub in kind.subresources_of(index) {
         let of = if sub.group == kind.group { version } else { &sub.version };
         let item = path.item(SUBRESOURCE, &sub.verbs, (&sub.group, of, &sub.kind), true);
         insert(all, format!("{base}/{{name}}/{}", sub.name), item);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use carrack_api::crd::Facts;
 use carrack_api::schema::{Field, ListType, Object, Schema, Ty, TypeId};
 use carrack_api::{Kind, Value};
 use serde_json::{Map, json};
@@ -14,6 +15,7 @@ const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
 const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 
 /// Definitions that a document needs, each once.
@@ -36,16 +38,19 @@ impl Definitions {
     }
 
     /// Adds the types of a kind's version, its list, and its subresources' bodies.
-    pub(super) fn add_kind(&mut self, kind: &Kind, version: &str) {
-        let Some(index) = kind.versions.iter().position(|v| &*v.name == version) else { return };
+    pub(super) fn add_kind(&mut self, kind: &Kind, index: usize) {
         let v = &kind.versions[index];
-        self.add(&v.schema, v.root);
+        let version = &*v.name;
         let name = v.schema.object(v.root).name.clone();
+        match kind.facts(index) {
+            Some(facts) => self.add_custom(kind, version, &name, facts),
+            None => self.add(&v.schema, v.root),
+        }
         if kind.stored() {
             self.add_list(kind, version, &name);
         }
         let facts: Arc<Schema> = carrack_api::facts::schema();
-        for sub in kind.subresources.iter().filter(|sub| sub.kind != kind.kind) {
+        for sub in kind.subresources_of(index).filter(|sub| sub.kind != kind.kind) {
             let is = |(g, v, k): &(Box<str>, Box<str>, Box<str>)| {
                 *g == sub.group && *v == sub.version && *k == sub.kind
             };
@@ -54,6 +59,22 @@ impl Definitions {
                 self.add(&facts, root);
             }
         }
+    }
+
+    /// A custom kind is published as its definition has it, not as its types are read.
+    fn add_custom(&mut self, kind: &Kind, version: &str, name: &str, facts: &Facts) {
+        let built_in = carrack_api::facts::schema();
+        if let Some(meta) = built_in.find(OBJECT_META) {
+            self.add(&built_in, meta);
+        }
+        let mut definition = carrack_api::crd::openapi::schema(&facts.schema, self.dialect.root());
+        definition["x-kubernetes-group-version-kind"] =
+            json!([{"group": &*kind.group, "version": version, "kind": &*kind.kind}]);
+        if !facts.selectable.is_empty() {
+            definition["x-kubernetes-selectable-fields"] =
+                facts.selectable.iter().map(|path| json!({ "fieldPath": &**path })).collect();
+        }
+        self.all.insert(name.to_owned(), definition);
     }
 
     fn add_list(&mut self, kind: &Kind, version: &str, item: &str) {
@@ -73,7 +94,9 @@ impl Definitions {
             "x-kubernetes-group-version-kind":
                 [{"group": &*kind.group, "version": version, "kind": kind.list_kind()}],
         });
-        self.all.insert(format!("{item}List"), list);
+        // The list of a custom kind may have a name of its own.
+        let name = item.strip_suffix(&*kind.kind).map(|head| format!("{head}{}", kind.list_kind()));
+        self.all.insert(name.unwrap_or_else(|| format!("{item}List")), list);
     }
 
     fn add(&mut self, schema: &Schema, id: TypeId) {
