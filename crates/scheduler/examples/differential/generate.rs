@@ -1,6 +1,8 @@
 //! Cluster states from a seed: small ones, in which everything that the plugins look at
 //! occurs often enough to matter.
 
+use std::collections::BTreeSet;
+
 use carrack_client::backoff::mix;
 use serde_json::{Map, Value, json};
 
@@ -46,10 +48,15 @@ pub fn state(seed: u64, number: u64) -> Value {
     // States in which nodes are full, so that someone must go.
     let crowded = dice.chance(50);
     let placed = if crowded { nodes * (2 + dice.below(4)) } else { dice.below(nodes * 3 + 1) };
+    let mut ports = BTreeSet::new();
     for at in 0..placed {
         let on = dice.below(nodes);
         let mut pod = pod(&mut dice, &format!("p{at}"), volumes, crowded);
         pod["spec"]["nodeName"] = format!("n{on}").into();
+        // Two pods never hold the same port of a node.
+        if !ports.insert(on) {
+            drop_ports(&mut pod);
+        }
         // Distinct times, so that there is no tie that either side may break as it likes.
         pod["status"] = json!({"startTime": time(1_000_000_000 + at * 1000 + dice.below(1000))});
         if dice.chance(6) {
@@ -92,6 +99,14 @@ pub fn state(seed: u64, number: u64) -> Value {
             "uid": "owner", "controller": true}]);
     }
     json!({"objects": objects, "pod": pod})
+}
+
+fn drop_ports(pod: &mut Value) {
+    for list in ["containers", "initContainers"] {
+        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+            container.as_object_mut().map(|container| container.remove("ports"));
+        }
+    }
 }
 
 fn time(seconds: u64) -> String {
