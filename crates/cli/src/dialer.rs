@@ -3,26 +3,34 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use carrack_api::Value;
+use carrack_server::Clock;
+use carrack_server::bootstrap::KUBELET_CLIENT;
 use carrack_server::pki::{Pki, PkiError};
 use carrack_server::seams::{NodeDialer, NodeStream};
-use carrack_server::{Clock, SystemClock};
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// The name under which nodes know the server; RBAC gives it `nodes/proxy` and the like.
-pub const USER: &str = "kube-apiserver-kubelet-client";
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Dials nodes.
+/// Dials nodes. Its identity is made anew in good time, when it is next needed.
 pub struct Dialer {
+    pki: Arc<Pki>,
+    clock: Arc<dyn Clock>,
+    current: Mutex<Current>,
+}
+
+/// The identity of the day.
+struct Current {
     tls: TlsConnector,
+    renew_at: Timestamp,
 }
 
 impl Dialer {
@@ -30,14 +38,31 @@ impl Dialer {
     ///
     /// # Errors
     /// The identity cannot be issued.
-    pub fn new(pki: &Pki) -> Result<Arc<Self>, PkiError> {
-        let clock = Arc::new(SystemClock);
-        let identity = pki.identity(USER, "system:masters", clock.now())?;
-        let mut config = pki.client_config(&identity, clock)?;
-        // Upgrades (exec) need HTTP/1.1.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(Self { tls: TlsConnector::from(Arc::new(config)) }))
+    pub fn new(pki: Arc<Pki>, clock: Arc<dyn Clock>) -> Result<Arc<Self>, PkiError> {
+        let current = Mutex::new(issue(&pki, &clock)?);
+        Ok(Arc::new(Self { pki, clock, current }))
     }
+
+    /// TLS with an identity that lasts. While none can be made, the old one serves.
+    fn tls(&self) -> TlsConnector {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.clock.now() >= current.renew_at {
+            match issue(&self.pki, &self.clock) {
+                Ok(new) => *current = new,
+                Err(error) => tracing::warn!(%error, "the server's identity towards nodes is not renewed"),
+            }
+        }
+        current.tls.clone()
+    }
+}
+
+/// An identity that may reach nodes and nothing else: RBAC says so.
+fn issue(pki: &Pki, clock: &Arc<dyn Clock>) -> Result<Current, PkiError> {
+    let identity = pki.identity(KUBELET_CLIENT, "", clock.now())?;
+    let mut config = pki.client_config(&identity, clock.clone())?;
+    // Upgrades (exec) need HTTP/1.1.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Current { tls: TlsConnector::from(Arc::new(config)), renew_at: identity.renew_at() })
 }
 
 impl NodeDialer for Dialer {
@@ -46,11 +71,12 @@ impl NodeDialer for Dialer {
             let name = node["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             let address = address(node)
                 .ok_or_else(|| io::Error::other(format!("node {name:?} has no address or port yet")))?;
+            let tls = self.tls();
             let dial = async {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
                 let server_name = ServerName::try_from(name).map_err(io::Error::other)?;
-                self.tls.connect(server_name, stream).await
+                tls.connect(server_name, stream).await
             };
             let stream = tokio::time::timeout(TIMEOUT, dial).await.map_err(|_| {
                 io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer"))
@@ -73,6 +99,31 @@ fn address(node: &Value) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A clock that is set by hand.
+    struct Hands(Mutex<Timestamp>);
+
+    impl Clock for Hands {
+        fn now(&self) -> Timestamp {
+            *self.0.lock().expect("nobody panics with the hands")
+        }
+    }
+
+    #[test]
+    fn its_identity_is_renewed_while_it_runs() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let pki = Pki::open_or_create(dir.path(), Default::default(), start).expect("keys");
+        let clock = Arc::new(Hands(Mutex::new(start)));
+        let dialer = Dialer::new(Arc::new(pki), clock.clone()).expect("a dialer");
+        let due = || dialer.current.lock().expect("nobody panics while dialing").renew_at;
+        let first = due();
+        dialer.tls();
+        assert_eq!(due(), first);
+        *clock.0.lock().expect("hands") = first;
+        dialer.tls();
+        assert!(due() > first + jiff::SignedDuration::from_hours(24 * 200));
+    }
 
     #[test]
     fn reads_a_nodes_address() {

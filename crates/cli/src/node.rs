@@ -1,8 +1,8 @@
 //! The node of this process: runtime and agent, with the node's own identity.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,11 +10,13 @@ use carrack_client::resource::NODES;
 use carrack_client::{Identity, Scope, SystemClock, Update};
 use carrack_node::tls::Tls;
 use carrack_runtime::{Builtin, BuiltinConfig, Runtime};
+use carrack_server::pki::{HotCertificate, Pki};
 use futures::StreamExt;
 use jiff::Timestamp;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 
 use crate::config::Config;
-use crate::dialer;
 use crate::dirs::Dirs;
 use crate::plane::Plane;
 
@@ -48,12 +50,8 @@ impl Node {
         let runtime = runtime(dirs).await?;
         let name = config.node_name.clone();
         let identity = Identity::user(&format!("system:node:{name}"), &["system:nodes"]);
-        let (_, serving) = plane.pki().node(&name, &[config.node_address], Timestamp::now())?;
-        let tls = Tls {
-            certificates: vec![serving.certificate_der()?],
-            key: serving.key_der()?,
-            client_cas: vec![plane.pki().ca_der()],
-        };
+        let serving = NodeCertificate::new(plane.pki().clone(), &name, config.node_address)?;
+        let tls = Tls { certificate: Arc::new(serving), client_cas: vec![plane.pki().ca_der()] };
         let options = carrack_node::Options {
             name: name.clone(),
             data_dir: dirs.root().to_owned(),
@@ -65,7 +63,6 @@ impl Node {
             cluster_dns: vec![config.dns],
             domain: config.domain.clone(),
             listen: SocketAddr::new(config.node_address, config.node_port),
-            endpoint_users: vec![dialer::USER.into()],
             max_pods: MAX_PODS,
             version: concat!("v1.36.3+carrack", env!("CARGO_PKG_VERSION")).into(),
         };
@@ -119,6 +116,49 @@ impl Node {
     pub async fn stop(self) {
         self.agent.stop().await;
         self.runtime.close();
+    }
+}
+
+/// The certificate of the node's endpoint, made anew in good time by the connection that
+/// finds it old.
+struct NodeCertificate {
+    pki: Arc<Pki>,
+    name: String,
+    address: IpAddr,
+    hot: HotCertificate,
+    renew_at: Mutex<Timestamp>,
+}
+
+impl NodeCertificate {
+    fn new(pki: Arc<Pki>, name: &str, address: IpAddr) -> Result<Self> {
+        let (_, serving) = pki.node(name, &[address], Timestamp::now())?;
+        let (hot, renew_at) = (HotCertificate::new(&serving)?, Mutex::new(serving.renew_at()));
+        Ok(Self { pki, name: name.to_owned(), address, hot, renew_at })
+    }
+
+    fn renew(&self, now: Timestamp) {
+        let mut due = self.renew_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if now < *due {
+            return;
+        }
+        let new = self.pki.node(&self.name, &[self.address], now);
+        match new.and_then(|(_, serving)| self.hot.replace(&serving).map(|()| serving.renew_at())) {
+            Ok(next) => *due = next,
+            Err(error) => tracing::warn!(%error, "the node's certificate is not renewed"),
+        }
+    }
+}
+
+impl std::fmt::Debug for NodeCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeCertificate").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for NodeCertificate {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.renew(Timestamp::now());
+        self.hot.resolve(hello)
     }
 }
 

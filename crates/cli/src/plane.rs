@@ -183,20 +183,22 @@ fn names(config: &Config, url: &str) -> Names {
     }
 }
 
-fn build(store: &Arc<dyn Store>, pki: &Pki, quotas: &Arc<Ledger>, config: &Config) -> Result<Server> {
+fn build(store: &Arc<dyn Store>, pki: &Arc<Pki>, quotas: &Arc<Ledger>, config: &Config) -> Result<Server> {
     let clock = Arc::new(SystemClock);
     let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
     let tokens = TokenConfig { audiences: vec![issuer.clone()], issuer };
     let tokens = Arc::new(Tokens::new(tokens, pki.token_keys(), store.clone(), clock.clone())?);
     let authorizers = Arc::new(Authorizers::new(store.clone()));
     let mut builder = Server::builder(store.clone(), kinds::builtin())
-        .clock(clock)
+        .clock(clock.clone())
         .authenticator(Arc::new(CertificateAuthenticator))
+        .authenticator(Arc::new(tokens.bootstrap_tokens()))
         .authenticator(tokens.clone())
         .authenticator(Arc::new(Anonymous))
         .impersonator(Arc::new(Impersonation::new(authorizers.clone())))
         .authorizer(authorizers.clone())
-        .node_dialer(Dialer::new(pki)?);
+        .node_dialer(Dialer::new(pki.clone(), clock)?)
+        .issuer(&tokens);
     for plugin in admission::plugins(store, &authorizers, quotas) {
         builder = builder.admission(plugin);
     }

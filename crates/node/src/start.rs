@@ -51,8 +51,6 @@ pub struct Options {
     /// Where the endpoint listens; usually port 10250.
     pub listen: SocketAddr,
     /// Users (common names of client certificates) that may use the endpoint, besides
-    /// the group `system:masters`.
-    pub endpoint_users: Vec<String>,
     /// Pods that the node takes; kubelet's default is 110.
     pub max_pods: u32,
     /// Shown as `kubeletVersion`, such as `v1.36.3+carrack`.
@@ -169,7 +167,11 @@ pub async fn start(context: Context) -> Result<Node, NodeError> {
         let endpoint = crate::stream::Endpoint {
             shared: shared.clone(),
             pods: pods.clone(),
-            users: options.endpoint_users.clone(),
+            access: Arc::new(crate::stream::Access::new(
+                shared.client.clone(),
+                shared.clock.clone(),
+                &options.name,
+            )),
         };
         tasks.spawn(endpoint.serve(tls, options.listen).await?);
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -21,10 +21,8 @@ pub enum TlsError {
 
 /// Certificates of the node's endpoint.
 pub struct Tls {
-    /// Its certificate with the chain, DER.
-    pub certificates: Vec<CertificateDer<'static>>,
-    /// Its key.
-    pub key: PrivateKeyDer<'static>,
+    /// Gives each connection the certificate of the day.
+    pub certificate: Arc<dyn ResolvesServerCert>,
     /// CAs of client certificates, DER.
     pub client_cas: Vec<CertificateDer<'static>>,
 }
@@ -46,8 +44,7 @@ pub fn server_config(tls: Tls) -> Result<ServerConfig, TlsError> {
         .with_safe_default_protocol_versions()
         .map_err(|error| config(&error))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(tls.certificates, tls.key)
-        .map_err(|error| config(&error))?;
+        .with_cert_resolver(tls.certificate);
     // Connections are upgraded to WebSockets: HTTP/1.1 only.
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(server)

@@ -32,7 +32,8 @@ pub trait Authenticator: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Option<User>, Status>>;
 }
 
-/// Replaces the user of a request that carries `Impersonate-*` headers.
+/// Replaces the user of a request that carries `Impersonate-*` headers; `attributes` say
+/// what the request is about.
 pub trait Impersonator: Send + Sync + 'static {
     /// `Ok(None)`: the request does not impersonate.
     ///
@@ -42,6 +43,7 @@ pub trait Impersonator: Send + Sync + 'static {
         &'a self,
         parts: &'a Parts,
         user: &'a User,
+        attributes: &'a Attributes,
     ) -> BoxFuture<'a, Result<Option<User>, Status>>;
 }
 

@@ -16,6 +16,7 @@ use carrack_store::Store;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 
+use crate::auth::token::Tokens;
 use crate::clock::{Clock, SystemClock};
 use crate::crd;
 use crate::http::{self as edge, Body};
@@ -130,6 +131,21 @@ impl ServerBuilder {
     /// Sets how nodes are reached for log, exec, attach, port-forward and proxy.
     pub fn node_dialer(mut self, dialer: Arc<dyn NodeDialer>) -> Self {
         self.edge.dialer = Some(dialer);
+        self
+    }
+
+    /// Publishes how tokens are verified: `/.well-known/openid-configuration` and
+    /// `/openid/v1/jwks`, for whom RBAC lets read them.
+    pub fn issuer(mut self, tokens: &Tokens) -> Self {
+        let document = |path, content_type, body: carrack_api::Value| edge::Document {
+            path,
+            content_type,
+            body: body.to_string(),
+        };
+        self.edge.documents = vec![
+            document("/.well-known/openid-configuration", "application/json", tokens.discovery()),
+            document("/openid/v1/jwks", "application/jwk-set+json", tokens.jwks()),
+        ];
         self
     }
 

@@ -49,7 +49,9 @@ async fn cluster() -> Cluster {
     let (tokens, authorizers) = (Arc::new(tokens), Arc::new(Authorizers::new(store.clone())));
     let mut builder = Server::builder(store.clone(), carrack_api::kinds::builtin())
         .authenticator(Arc::new(CertificateAuthenticator))
+        .authenticator(Arc::new(tokens.bootstrap_tokens()))
         .authenticator(tokens.clone())
+        .issuer(&tokens)
         .authenticator(Arc::new(Anonymous))
         .impersonator(Arc::new(Impersonation::new(authorizers.clone())))
         .authorizer(authorizers.clone())
@@ -246,9 +248,83 @@ async fn acting_as_others_takes_the_right_to_and_leaves_ones_own() {
         (code, answer["message"].as_str().unwrap()),
         (
             403,
-            r#"users "bob" is forbidden: User "ann" cannot impersonate resource "users" in API group "" at the cluster scope"#
+            r#"users.authentication.k8s.io "bob" is forbidden: User "ann" cannot impersonate:user-info resource "users" in API group "authentication.k8s.io" at the cluster scope"#
         )
     );
     let group = [("impersonate-group", "system:masters")];
     assert_eq!(ask(As::Certificate("ann", ""), &group).await.0, 400);
+}
+
+#[tokio::test]
+async fn accounts_learn_how_tokens_are_verified() {
+    let cluster = cluster().await;
+    let issue = "/api/v1/namespaces/a/serviceaccounts/default/token";
+    let answer = cluster.make(issue, json!({"spec": {}})).await;
+    let token = As::Token(answer["status"]["token"].as_str().unwrap());
+    let issuer = "https://kubernetes.default.svc.cluster.local";
+    let (code, document) = cluster.ask(&token, "GET", "/.well-known/openid-configuration", &[], None).await;
+    assert_eq!((code, &document["issuer"]), (200, &issuer.into()));
+    assert_eq!(document["jwks_uri"], format!("{issuer}/openid/v1/jwks"));
+    let (code, keys) = cluster.ask(&token, "GET", "/openid/v1/jwks", &[], None).await;
+    assert_eq!((code, &keys["keys"][0]["kty"]), (200, &"EC".into()));
+    for path in ["/.well-known/openid-configuration", "/openid/v1/jwks"] {
+        assert_eq!(cluster.code(&As::Nobody, "GET", path).await, 401);
+        assert_eq!(cluster.code(&As::Certificate("joe", ""), "GET", path).await, 403);
+    }
+}
+
+#[tokio::test]
+async fn machines_join_by_bootstrap_token() {
+    let cluster = cluster().await;
+    let token = "abcdef.0123456789abcdef";
+    let secret = json!({
+        "metadata": {"name": "bootstrap-token-abcdef"}, "type": "bootstrap.kubernetes.io/token",
+        "stringData": {
+            "token-id": "abcdef", "token-secret": "0123456789abcdef",
+            "usage-bootstrap-authentication": "true", "auth-extra-groups": "system:bootstrappers:farm",
+        },
+    });
+    let who = As::Token(token);
+    let review = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    assert_eq!(cluster.code(&who, "POST", review).await, 401);
+    cluster.make("/api/v1/namespaces/kube-system/secrets", secret).await;
+    let (code, answer) = cluster.ask(&who, "POST", review, &[], Some(&json!({}))).await;
+    assert_eq!(code, 201, "{answer}");
+    let info = &answer["status"]["userInfo"];
+    assert_eq!(info["username"], "system:bootstrap:abcdef");
+    let groups = ["system:bootstrappers", "system:bootstrappers:farm", "system:authenticated"];
+    assert_eq!(info["groups"], json!(groups));
+    let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let answer = cluster.make(reviews, json!({"spec": {"token": token}})).await;
+    assert_eq!(answer["status"]["user"]["username"], "system:bootstrap:abcdef");
+    let answer = cluster.make(reviews, json!({"spec": {"token": token, "audiences": ["vault"]}})).await;
+    assert_eq!(answer["status"].get("authenticated"), None);
+    let path = "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef";
+    assert_eq!(cluster.code(&As::Admin, "DELETE", path).await, 200);
+    assert_eq!(cluster.code(&who, "POST", review).await, 401);
+}
+
+#[tokio::test]
+async fn acting_on_a_node_is_no_reading() {
+    let cluster = cluster().await;
+    cluster.make("/api/v1/nodes", json!({"metadata": {"name": "n1"}})).await;
+    let role = json!({"metadata": {"name": "watcher"},
+        "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["nodes/proxy"]}]});
+    cluster.make(&format!("{RBAC}/clusterroles"), role).await;
+    let binding = json!({
+        "metadata": {"name": "watcher"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "watcher"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "joe"}],
+    });
+    cluster.make(&format!("{RBAC}/clusterrolebindings"), binding).await;
+    let joe = As::Certificate("joe", "");
+    let proxy = "/api/v1/nodes/n1/proxy";
+    for path in ["exec/a/p/c?command=id", "attach/a/p/c", "run/a/p/c", "portForward/a/p", "x/exec/a/p/c"] {
+        assert_eq!(cluster.code(&joe, "GET", &format!("{proxy}/{path}")).await, 403, "{path}");
+    }
+    let upgrade = [("connection", "Upgrade"), ("upgrade", "websocket")];
+    let (code, _) = cluster.ask(&joe, "GET", &format!("{proxy}/pods"), &upgrade, None).await;
+    assert_eq!(code, 403);
+    // Reading is what it may: only that nobody dials nodes here.
+    assert_ne!(cluster.code(&joe, "GET", &format!("{proxy}/pods")).await, 403);
 }

@@ -1,10 +1,11 @@
 //! The node's HTTPS endpoint: logs, exec, attach, the list of pods.
 //!
 //! What always holds: whoever asks for more than `/healthz` shows a client certificate
-//! of the cluster's CA whose user may reach nodes; a command runs only over an
+//! of the cluster's CA whose user the API lets reach nodes; a command runs only over an
 //! upgraded connection (a plain GET or POST on exec is refused, as CVE-free proxies
 //! must); the number of connections is bounded. Port forwarding is not served yet.
 
+mod access;
 mod channels;
 mod exec;
 mod follow;
@@ -27,6 +28,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
+pub use access::Access;
+use access::Caller;
+
 use crate::agent::Pods;
 use crate::shared::Shared;
 use crate::start::NodeError;
@@ -45,8 +49,8 @@ pub struct Endpoint {
     pub shared: Arc<Shared>,
     /// The pods of this node.
     pub pods: Pods,
-    /// Users that may ask.
-    pub users: Vec<String>,
+    /// Says who may ask for what.
+    pub access: Arc<Access>,
 }
 
 /// A request's query, decoded.
@@ -142,12 +146,10 @@ impl Endpoint {
         let limit = std::time::Duration::from_secs(10);
         let Ok(Ok(stream)) = tokio::time::timeout(limit, acceptor.accept(stream)).await else { return };
         let user = stream.get_ref().1.peer_certificates().and_then(|chain| identity(chain.first()?));
-        let allowed = user.is_some_and(|(name, groups)| {
-            self.users.contains(&name) || groups.iter().any(|group| group == "system:masters")
-        });
+        let user = user.map(Arc::new);
         let service = service_fn(move |request| {
-            let endpoint = self.clone();
-            async move { Ok::<_, Infallible>(endpoint.answer(request, allowed).await) }
+            let (endpoint, user) = (self.clone(), user.clone());
+            async move { Ok::<_, Infallible>(endpoint.answer(request, user.as_deref()).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(hyper_util::rt::TokioTimer::new())
@@ -158,13 +160,14 @@ impl Endpoint {
         }
     }
 
-    async fn answer(self, request: Request<Incoming>, allowed: bool) -> Response<Body> {
+    async fn answer(self, request: Request<Incoming>, user: Option<&Caller>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         if path == "/healthz" {
             return text(StatusCode::OK, "ok");
         }
-        if !allowed {
-            return text(StatusCode::FORBIDDEN, "Forbidden: this endpoint is for the API server");
+        let Some(user) = user else { return text(StatusCode::UNAUTHORIZED, "Unauthorized") };
+        if let Err(refusal) = self.access.check(user, request.method(), &path).await {
+            return text(StatusCode::FORBIDDEN, refusal);
         }
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let method = request.method().clone();
@@ -218,18 +221,21 @@ impl Endpoint {
         let listed = self.shared.runtime.list().await.map_err(Status::internal)?;
         let own = listed.into_iter().filter(|s| s.spec.pod_uid == uid).flat_map(|s| s.containers);
         let named = own.filter(|c| c.spec.name == container);
-        let newest = named.max_by_key(|c| (c.created_at, c.spec.attempt));
-        newest.ok_or_else(|| Status::bad_request(format!("container not found ({container:?})")))
+        named.max_by_key(|c| (c.created_at, c.spec.attempt)).ok_or_else(|| {
+            Status::bad_request(format!(
+                "container {container} is not valid for pod {pod}: it was never started"
+            ))
+        })
     }
 }
 
-/// Common name and organizations of a certificate.
-fn identity(certificate: &CertificateDer<'_>) -> Option<(String, Vec<String>)> {
+/// The user that a certificate names.
+fn identity(certificate: &CertificateDer<'_>) -> Option<Caller> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let subject = parsed.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
     let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(ToOwned::to_owned).collect();
-    Some((name, groups))
+    Some(Caller { name, groups })
 }
 
 #[cfg(test)]

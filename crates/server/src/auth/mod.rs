@@ -1,6 +1,6 @@
 //! Who someone is and what they may do.
 //!
-//! Authentication: client certificates of our CA, service-account tokens; nobody else,
+//! Authentication: client certificates of our CA, service-account and bootstrap tokens; nobody else,
 //! but for the health endpoints, which answer anyone. Authorization: `system:masters`,
 //! then the Node authorizer, then RBAC; who is named by none of them is forbidden.
 //!
@@ -8,6 +8,7 @@
 //! on use ([`follow`]): a right granted or revoked counts from the next request on, an
 //! idle server does nothing. Tokens and keys never reach a log.
 
+pub mod bootstrap_token;
 pub mod certificate;
 pub(crate) mod follow;
 pub mod impersonate;
@@ -19,6 +20,7 @@ pub(crate) mod testing;
 pub mod token;
 mod union;
 
+pub use bootstrap_token::BootstrapTokens;
 pub use certificate::{Anonymous, CertificateAuthenticator};
 pub use union::{Authorizers, forbidden};
 

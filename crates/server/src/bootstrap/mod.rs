@@ -16,6 +16,8 @@ use carrack_api::status::Status;
 use carrack_api::{Key, Value};
 use futures::future::join_all;
 
+pub use objects::KUBELET_CLIENT;
+
 use crate::allocate::Ranges;
 use crate::auth::rbac::{Rbac, Rule, policy};
 use crate::registry::Registry;
@@ -55,7 +57,9 @@ pub async fn bootstrap(registry: &Registry, config: &BootstrapConfig) -> Result<
 /// # Errors
 /// The first object that could not be made.
 pub async fn bootstrap_roles(registry: &Registry) -> Result<(), Status> {
-    ensure_all(registry, policy::objects()).await
+    let mut objects = policy::objects();
+    objects.push(objects::kubelet_client());
+    ensure_all(registry, objects).await
 }
 
 /// Puts back what leads to the API whenever someone deletes or changes it, and writes

@@ -13,6 +13,20 @@ type Objects = Vec<(&'static str, Value)>;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
+/// The name under which nodes know the server.
+pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
+
+/// What the server may do on nodes, and no more than that.
+pub(super) fn kubelet_client() -> (&'static str, Value) {
+    let group = "rbac.authorization.k8s.io";
+    let binding = json!({
+        "metadata": {"name": KUBELET_CLIENT},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "system:kubelet-api-admin"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": KUBELET_CLIENT}],
+    });
+    ("clusterrolebindings.rbac.authorization.k8s.io", binding)
+}
+
 /// What lies in no namespace.
 pub(super) fn cluster(config: &BootstrapConfig, now: Timestamp) -> Objects {
     let mut objects: Objects =

@@ -44,6 +44,14 @@ pub(crate) struct Parts {
     pub(crate) audit: Option<Arc<dyn Audit>>,
     pub(crate) dialer: Option<Arc<dyn NodeDialer>>,
     pub(crate) checks: Vec<Check>,
+    pub(crate) documents: Vec<Document>,
+}
+
+/// A text that anyone may read who may read its path.
+pub(crate) struct Document {
+    pub(crate) path: &'static str,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: String,
 }
 
 /// Reads that may be served at once; watches and streams are not counted.

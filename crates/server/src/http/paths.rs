@@ -1,6 +1,7 @@
 //! Non-resource paths: discovery, OpenAPI, version, health, metrics.
 
 use carrack_api::status::Status;
+use http::header::{CACHE_CONTROL, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use serde_json::json;
@@ -21,6 +22,12 @@ pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result
         return Ok(response);
     }
     let path = info.attributes.path.trim_end_matches('/');
+    if let Some(document) = state.parts.documents.iter().find(|document| document.path == path) {
+        let body = Body::from(document.body.clone());
+        let mut response = output::respond(StatusCode::OK, document.content_type, body);
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+        return Ok(response);
+    }
     match path {
         "" => Ok(root(state)),
         "/version" => Ok(version(state)),
@@ -42,6 +49,7 @@ fn root(state: &State) -> Response<Body> {
             paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
         }
     }
+    paths.extend(state.parts.documents.iter().map(|document| document.path.to_owned()));
     paths.extend(
         ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
             .map(str::to_owned),

@@ -88,7 +88,7 @@ async fn admit(
 ) -> Result<(User, Option<User>), Status> {
     let user = authenticate(state, parts).await?;
     let impersonated = match &state.parts.impersonator {
-        Some(impersonator) => impersonator.impersonate(parts, &user).await?,
+        Some(impersonator) => impersonator.impersonate(parts, &user, attributes).await?,
         None => None,
     };
     authorize(state, impersonated.as_ref().unwrap_or(&user), attributes).await?;

@@ -104,6 +104,12 @@ impl Identity {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).map_err(bad_pem)
     }
 
+    /// When it has a third of its life left and is to be made anew; at once when it
+    /// cannot be read.
+    pub fn renew_at(&self) -> Timestamp {
+        issue::renew_at(&self.certificate).unwrap_or(Timestamp::MIN)
+    }
+
     /// The key in DER.
     ///
     /// # Errors

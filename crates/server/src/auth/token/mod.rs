@@ -25,6 +25,7 @@ pub use claims::Claims;
 pub use jwt::KeyError;
 pub use request::TokenRequest;
 
+use super::BootstrapTokens;
 use crate::clock::Clock;
 use crate::request::{PeerCertificates, User};
 use crate::seams::Authenticator;
@@ -92,6 +93,11 @@ impl Tokens {
     /// Whose tokens, and for whom.
     pub fn config(&self) -> &TokenConfig {
         &self.config
+    }
+
+    /// Bootstrap tokens, by the same store and clock.
+    pub fn bootstrap_tokens(&self) -> BootstrapTokens {
+        BootstrapTokens::new(self.store.clone(), self.clock.clone())
     }
 
     /// The public keys, for `/openid/v1/jwks`.
@@ -235,7 +241,7 @@ impl Seen {
 }
 
 /// The token of an `Authorization: Bearer` header, if there is one.
-fn bearer(parts: &Parts) -> Option<&str> {
+pub(crate) fn bearer(parts: &Parts) -> Option<&str> {
     let header = parts.headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = header.trim().split_once(' ')?;
     let token = token.trim();

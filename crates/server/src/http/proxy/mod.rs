@@ -43,6 +43,20 @@ pub(crate) fn is_streaming(at: &Attributes) -> bool {
     matches!(&*at.subresource, "log" | "exec" | "attach" | "portforward" | "proxy")
 }
 
+/// Whether a request does something in a container, whatever its method: a GET through
+/// `nodes/proxy` reaches a node's exec as well as its logs.
+fn acts(parts: &Parts, info: &RequestInfo) -> bool {
+    let at = &info.attributes;
+    match (&*at.resource, &*at.subresource) {
+        (_, "exec" | "attach" | "portforward") => true,
+        ("nodes", "proxy") => {
+            let acting = ["exec", "attach", "run", "portForward", "cri", "checkpoint"];
+            parts.headers.contains_key(UPGRADE) || info.tail.split('/').any(|part| acting.contains(&part))
+        }
+        _ => false,
+    }
+}
+
 /// Answers such a request.
 pub(crate) async fn answer<B>(
     state: &State,
@@ -66,7 +80,7 @@ where
             "the server does not allow this method on the requested resource",
         ));
     }
-    if matches!(&*at.subresource, "exec" | "attach" | "portforward") && &*at.verb != "create" {
+    if acts(parts, info) && &*at.verb != "create" {
         // A WebSocket starts with GET, but what it does is no reading.
         authorize(state, &user, &Attributes { verb: "create".into(), ..at.clone() }).await?;
     }
