@@ -63,6 +63,7 @@ impl Builder {
         Field {
             list: props.list(),
             list_keys: props.list_keys.clone(),
+            default: props.default.as_ref().map(|value| value.to_string().into()).unwrap_or_default(),
             atomic: is_map && props.map_type.as_deref() == Some("atomic"),
             required: props.required.iter().any(|required| &**required == field),
             ..Field::new(field, ty)

@@ -45,7 +45,20 @@ fn read(text: &str) -> Schema {
         reader.line(line);
     }
     reader.close();
+    keep_reset(&mut reader.schema);
     reader.schema
+}
+
+/// An empty list of managedFields is not an absent one: it resets them. (It is gone
+/// before anything is stored.)
+fn keep_reset(schema: &mut Schema) {
+    let id = schema.find("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+    let Some(id) = id else { return };
+    let mut object = schema.object(id).clone();
+    for field in object.fields.iter_mut().filter(|field| &*field.name == "managedFields") {
+        field.presence = Presence::Given;
+    }
+    schema.define(id, object);
 }
 
 fn package(line: &str) -> Option<Package<'_>> {

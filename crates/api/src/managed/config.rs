@@ -1,8 +1,6 @@
 //! An applied configuration as it comes: YAML, of which JSON is a part. It stays
 //! undecoded, so that what it claims is what was written.
 
-use std::borrow::Cow;
-
 use serde_json::{Number, Value};
 
 use crate::{decode, yaml};
@@ -12,7 +10,8 @@ use crate::{decode, yaml};
 pub struct Config {
     /// Its tree, always an object.
     pub object: Value,
-    duplicates: Vec<String>,
+    /// Keys that came twice, such as `line 3: key "a" already set in map`.
+    pub duplicates: Vec<String>,
 }
 
 /// Why a body is no configuration. Displays as upstream words it.
@@ -47,13 +46,6 @@ impl Config {
         let mut left = decode::MAX_COLLECTIONS;
         settle(&mut object, &mut left).ok_or_else(|| NoConfig(decode::TOO_MANY.into()))?;
         Ok(Self { object, duplicates })
-    }
-
-    /// What is to be said of keys that came twice, if some did.
-    pub fn duplicates(&self) -> Option<Cow<'static, str>> {
-        let list = || self.duplicates.join("\n  ");
-        let text = || format!("error converting YAML to JSON: yaml: unmarshal errors:\n  {}", list());
-        (!self.duplicates.is_empty()).then(|| text().into())
     }
 }
 

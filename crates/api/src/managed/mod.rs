@@ -25,6 +25,8 @@ mod shape;
 mod types;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use serde_json::{Map, Value};
@@ -36,7 +38,7 @@ pub use apply::{Applied, apply};
 pub use config::{Config, NoConfig};
 pub use entries::same_but_times;
 pub use last_applied::set_last_applied;
-pub use scale::{scale_to_parent, scale_to_subresource};
+pub use scale::{ReplicasPaths, scale_to_parent, scale_to_subresource};
 pub use types::Types;
 
 use entries::Entry;

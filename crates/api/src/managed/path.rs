@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::shape::Items;
-use crate::schema::{ListType, Schema, Ty};
+use crate::schema::{ListType, Presence, Schema, Ty};
 
 /// `f:key`.
 pub(super) fn field(key: &str) -> String {
@@ -75,9 +75,17 @@ pub(super) fn item(schema: &Schema, items: &Items<'_>, value: &Value) -> Result<
     Ok(element)
 }
 
+/// The published default of a key as JSON; a value that Go cannot leave out has its zero
+/// value for one.
 fn default<'s>(schema: &'s Schema, item: &Ty, name: &str) -> &'s str {
     let Ty::Object(id) = item else { return "" };
-    schema.object(*id).field(name).map_or("", |field| &*field.default)
+    let Some(field) = schema.object(*id).field(name) else { return "" };
+    match &field.ty {
+        _ if !field.default.is_empty() => &field.default,
+        Ty::String if field.presence == Presence::Always => "\"\"",
+        Ty::Int32 | Ty::Int64 if field.presence == Presence::Always => "0",
+        _ => "",
+    }
 }
 
 /// JSON as Go writes it: keys sorted, `<`, `>` and `&` escaped.

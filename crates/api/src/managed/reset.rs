@@ -19,12 +19,12 @@ pub(super) enum Filter {
     Only(&'static [Path]),
 }
 
-/// What a write to a kind's `subresource` (empty: the object) leaves as it is.
-pub(super) fn filter(kind: &Kind, subresource: &str) -> Filter {
+/// What a write to a `subresource` (empty: the object) of a kind's version leaves as it is.
+pub(super) fn filter(kind: &Kind, version: usize, subresource: &str) -> Filter {
     let resource = &*kind.resource;
     let paths: &'static [Path] = match (subresource, resource) {
         ("", "certificatesigningrequests.certificates.k8s.io") => &[&["spec"], &["status"]],
-        ("", _) if kind.subresource("status").is_some() => &[&["status"]],
+        ("", _) if kind.subresource_of(version, "status").is_some() => &[&["status"]],
         ("status", "pods") => {
             &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]]
         }
@@ -127,7 +127,7 @@ mod tests {
                     ".": {}, "k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:resources": {"f:limits": {}}}}},
                 "f:status": {"f:phase": {}},
             });
-            filter(kinds.stored(resource).unwrap(), subresource).apply(fields.as_object_mut().unwrap());
+            filter(kinds.stored(resource).unwrap(), 0, subresource).apply(fields.as_object_mut().unwrap());
             assert_eq!(fields, expect, "{resource} {subresource}");
         };
         let whole = json!({

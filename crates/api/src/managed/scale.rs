@@ -11,10 +11,23 @@ const SCALE: &str = "autoscaling/v1";
 /// Where a Scale has its replicas.
 const REPLICAS: [&str; 2] = ["spec", "replicas"];
 
-/// The managedFields of an object's Scale: those who own the replicas, at `path` in
-/// the object.
-pub fn scale_to_subresource(object: &Value, path: &[&str]) -> Option<Value> {
-    let owners = entries::stored(Some(object)).into_iter().filter(|entry| set::has(&entry.fields, path));
+/// Where objects have their replicas, by apiVersion; an empty path for a version without
+/// a Scale.
+pub type ReplicasPaths<'a> = Vec<(String, Vec<&'a str>)>;
+
+fn path<'a>(paths: &'a ReplicasPaths<'_>, api_version: &str) -> Option<&'a [&'a str]> {
+    paths.iter().find(|(known, _)| known == api_version).map(|(_, path)| &**path)
+}
+
+/// Whether an entry has the field at a path.
+fn owns(entry: &Entry, path: &[&str]) -> bool {
+    !path.is_empty() && set::has(&entry.fields, path)
+}
+
+/// The managedFields of an object's Scale: those who own the replicas.
+pub fn scale_to_subresource(object: &Value, paths: &ReplicasPaths<'_>) -> Option<Value> {
+    let is_owner = |entry: &Entry| path(paths, &entry.api_version).is_some_and(|path| owns(entry, path));
+    let owners = entries::stored(Some(object)).into_iter().filter(is_owner);
     let fields = || set::one(&REPLICAS);
     let owners = owners.map(|entry| Entry { api_version: SCALE.into(), fields: fields(), ..entry });
     entries::into_list(owners.collect())
@@ -25,13 +38,15 @@ pub fn scale_to_subresource(object: &Value, path: &[&str]) -> Option<Value> {
 pub fn scale_to_parent(
     object: &Value,
     scale: Option<&Value>,
-    path: &[&str],
+    paths: &ReplicasPaths<'_>,
     api_version: &str,
 ) -> Option<Value> {
     let mut owners = scale.map(|list| entries::given(list).unwrap_or_default()).unwrap_or_default();
     let mut kept = Vec::new();
     for mut entry in entries::stored(Some(object)) {
-        if set::has(&entry.fields, path) {
+        // Of a version that is not served any more.
+        let Some(path) = path(paths, &entry.api_version) else { continue };
+        if owns(&entry, path) {
             // A manager of updates is told apart by its apiVersion, and that of a Scale is
             // never the object's: upstream makes a new entry for it.
             match owners.iter().position(|owner| owner.is_of(&entry)) {
@@ -43,6 +58,7 @@ pub fn scale_to_parent(
             kept.push(entry);
         }
     }
+    let path = path(paths, api_version).unwrap_or(&[]);
     // As upstream has it, who comes to own the replicas so does without a time.
     let new = owners.into_iter().filter(|owner| set::has(&owner.fields, &REPLICAS)).map(|owner| Entry {
         api_version: api_version.to_owned(),

@@ -32,7 +32,7 @@ impl<'a> Types<'a> {
             root: types.root,
             api_version,
             kind_name: &kind.kind,
-            filter: reset::filter(kind, subresource),
+            filter: reset::filter(kind, version, subresource),
             custom: kind.custom,
         }
     }
@@ -50,19 +50,13 @@ impl<'a> Types<'a> {
         }
         let kind = self.kind?;
         let (group, name) = group_version(api_version);
-        if group == &*kind.group {
-            let version = kind.versions.iter().find(|version| &*version.name == name)?;
-            return Some((&version.schema, version.root));
-        }
-        // The same objects in another group (Event).
-        if kind.custom {
+        if group != &*kind.group {
+            // Also if the same objects are served there (Event): upstream's typed values
+            // are of one group.
             return None;
         }
-        let is =
-            |gvk: &crate::schema::GroupVersionKind| (&*gvk.0, &*gvk.1, &*gvk.2) == (group, name, &*kind.kind);
-        let mut objects = self.schema.objects();
-        let root = objects.find(|(_, object)| object.group_version_kinds.iter().any(is))?.0;
-        Some((self.schema, root))
+        let version = kind.versions.iter().find(|version| &*version.name == name)?;
+        Some((&version.schema, version.root))
     }
 
     /// An object of the version `from` in the version `to`; `None` when it has no such form.

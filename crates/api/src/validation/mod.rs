@@ -90,6 +90,14 @@ pub fn validate_status_update(kind: &Kind, new: &Value, old: &Value) -> Errors {
     errors
 }
 
+/// Rules for an update of a pod's ephemeral containers.
+pub fn validate_ephemeral_containers(kind: &Kind, new: &Value, old: &Value) -> Errors {
+    let mut errors = Errors::new();
+    meta::replaced(kind, new, old, &mut errors);
+    pods::update::ephemeral_containers(new, old, &mut errors);
+    errors
+}
+
 /// An Event of `events.k8s.io` in the core group's form, in which the rules see it.
 fn stored_event(event: &Value) -> Cow<'_, Value> {
     if event.get("regarding").is_none() && event.get("note").is_none() {

@@ -222,15 +222,12 @@ fn dry_run<'a>(values: impl Iterator<Item = &'a str>, kind: &str) -> Result<bool
 }
 
 fn check_dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, carrack_api::field::Error> {
-    let mut all = false;
-    for value in values.filter(|value| !value.is_empty()) {
-        if value != "All" {
-            let path = carrack_api::field::Path::ROOT;
-            return Err(carrack_api::field::Error::not_supported(&path.child("dryRun"), value, &["All"]));
-        }
-        all = true;
+    let values: Vec<&str> = values.filter(|value| !value.is_empty()).collect();
+    if values.iter().all(|value| *value == "All") {
+        return Ok(!values.is_empty());
     }
-    Ok(all)
+    let path = carrack_api::field::Path::ROOT;
+    Err(carrack_api::field::Error::not_supported(&path.child("dryRun"), values, &["All"]))
 }
 
 /// `kubectl/v1.36 (linux)` → `kubectl`.

@@ -2,13 +2,11 @@
 //! made into a new one, and written by the loop of `update` with the managedFields that
 //! the merge gives.
 
-use std::borrow::Cow;
-
 use carrack_api::managed::{self, Config, Types};
 use carrack_api::status::Status;
 use carrack_api::{Value, decode};
 
-use super::call::{Call, Options};
+use super::call::Call;
 use super::{FieldValidation, Registry, Written, meta};
 use crate::clock::rfc3339;
 
@@ -31,8 +29,7 @@ impl Registry {
             return Err(call.not_found());
         }
         let config = Config::read(body).map_err(|why| Status::bad_request(why.to_string()))?;
-        let options = Options { tracked: true, ..call.options.clone() };
-        let call = &Call { options, ..call.clone() };
+        let call = &call.clone().tracked();
         let mut done = Err(call.modified());
         for _ in 0..ATTEMPTS {
             done = if self.would_apply_create(call) && call.options.may_create {
@@ -59,7 +56,7 @@ impl Registry {
         check_duplicates(call, config)?;
         let mut object = match (applied.object, old) {
             (None, Some(old)) => old.clone(),
-            (merged, _) => self.decoded(call, merged.unwrap_or_else(|| config.object.clone()))?,
+            (merged, _) => self.decoded(call, config, merged.unwrap_or_else(|| config.object.clone()))?,
         };
         if let Some(text) = applied.last_applied {
             managed::set_last_applied(&mut object, text);
@@ -73,20 +70,30 @@ impl Registry {
             );
             return Err(Status::conflict(&kind.group, &kind.plural, &call.name, &detail));
         }
+        if old.is_none() {
+            meta::of(&mut object).remove("resourceVersion");
+        }
         meta::settle_namespace(call, &mut object)?;
+        if meta::text(&object, "name").is_empty() {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({} based on URL) was undeterminable: name must be provided",
+                call.name
+            )));
+        }
         meta::settle_name(call, &mut object)?;
         Ok(object)
     }
 
-    fn decoded(&self, call: &Call, merged: Value) -> Result<Value, Status> {
-        let name = format!("{}/{}", meta::text(&merged, "namespace"), meta::text(&merged, "name"));
+    fn decoded(&self, call: &Call, config: &Config, merged: Value) -> Result<Value, Status> {
         let decoded = decode::object_value(&call.kind, call.version, merged).map_err(|why| {
-            let api_version = call.api_version();
+            let (api_version, kind) = (call.api_version(), &call.kind.kind);
             let at = if call.kind.group.is_empty() { "/" } else { "" };
-            let kind = &call.kind.kind;
+            let ty = format!("{at}{api_version}, Kind={kind}");
+            let text = |field: &str| config.object["metadata"][field].as_str().unwrap_or_default();
+            let name = format!("{}/{}", text("namespace"), text("name"));
             let message = format!(
-                "failed to convert new object ({name}; {at}{api_version}, Kind={kind}) to proper version \
-                 ({api_version}): {why}"
+                "failed to convert new object ({name}; {ty}) to proper version: unable to convert \
+                 unstructured object to {ty}: {why}"
             );
             Status::other(500, "", message)
         })?;
@@ -95,13 +102,16 @@ impl Registry {
 }
 
 /// Does with keys that came twice what the caller asked for.
-fn check_duplicates(call: &Call, config: &Config) -> Result<(), Status> {
-    let Some(found) = config.duplicates() else { return Ok(()) };
+pub(super) fn check_duplicates(call: &Call, config: &Config) -> Result<(), Status> {
     match call.options.field_validation {
+        _ if config.duplicates.is_empty() => {}
         FieldValidation::Ignore => {}
-        FieldValidation::Warn => call.warnings.add(Cow::into_owned(found)),
+        FieldValidation::Warn => config.duplicates.iter().for_each(|line| call.warnings.add(line)),
         FieldValidation::Strict => {
-            return Err(Status::bad_request(format!("error strict decoding YAML: {found}")));
+            return Err(Status::bad_request(format!(
+                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
+                config.duplicates.join("\n  ")
+            )));
         }
     }
     Ok(())

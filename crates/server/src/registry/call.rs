@@ -107,6 +107,12 @@ impl Call {
         self
     }
 
+    /// The same call, of which the object comes with its managedFields.
+    pub(crate) fn tracked(mut self) -> Self {
+        self.options.tracked = true;
+        self
+    }
+
     /// The store key of the named object.
     pub fn key(&self) -> Key {
         Key::new(&self.kind.resource, &self.namespace, &self.name)

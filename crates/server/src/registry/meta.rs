@@ -202,7 +202,8 @@ pub(crate) fn check_replacement(call: &Call, object: &Value, current: &Record) -
         }
     }
     let uid = text(object, "uid");
-    if !uid.is_empty() && uid != &*current.header().uid {
+    // An apply changes an object that it knows by name; its uid is a field like others.
+    if !call.options.tracked && !uid.is_empty() && uid != &*current.header().uid {
         let detail = format!(
             "StorageError: invalid object, Code: 4, Key: /registry/{}, ResourceVersion: 0, \
              AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",

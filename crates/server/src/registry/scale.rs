@@ -2,15 +2,18 @@
 //! over what a custom kind's definition names.
 
 use carrack_api::crd::Scale as ScalePaths;
-use carrack_api::schema::TypeId;
+use carrack_api::managed::{self, Config, ReplicasPaths, Types};
+use carrack_api::schema::{Schema, TypeId};
 use carrack_api::status::Status;
 use carrack_api::validation::custom::at;
-use carrack_api::{Value, field};
+use carrack_api::{Kind, Value, decode, field};
 use serde_json::json;
 
+use super::apply::check_duplicates;
 use super::call::Call;
 use super::patch::{PatchType, about, apply, strict};
 use super::{Registry, Written, meta};
+use crate::clock::rfc3339;
 
 /// Makes a new Scale of the current one.
 pub(crate) type ScaleChange<'a> = &'a mut (dyn FnMut(Value) -> Result<Value, Status> + Send);
@@ -35,10 +38,18 @@ impl Registry {
 
     /// Changes the object's replicas through its Scale.
     pub(crate) async fn change_scale(&self, call: &Call, change: ScaleChange<'_>) -> Result<Value, Status> {
-        let places = Places::of(call);
+        let tracked = call.clone().tracked();
+        let schema = carrack_api::facts::schema();
+        let (types, time) = (scale_types(&schema)?, rfc3339(call.now));
+        let (places, paths) = (Places::of(call), replicas_paths(&call.kind));
         let written: Written = self
-            .change(call, &mut |old| {
-                let scale = change(places.scale(old))?;
+            .change(&tracked, &mut |old| {
+                let mut current = places.scale(old);
+                meta::set(&mut current, "managedFields", managed::scale_to_subresource(old, &paths));
+                let mut scale = change(current.clone())?;
+                if !call.options.tracked {
+                    managed::update(&types, &call.managed_write(SCALE, &time), Some(&current), &mut scale);
+                }
                 let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
                 if replicas < 0 {
                     return Err(negative(call, replicas));
@@ -51,6 +62,9 @@ impl Registry {
                         meta::of(&mut new).insert(field.into(), given.into());
                     }
                 }
+                let owners = scale["metadata"].get("managedFields");
+                let owners = managed::scale_to_parent(old, owners, &paths, &call.api_version());
+                meta::set(&mut new, "managedFields", owners);
                 Ok(new)
             })
             .await?;
@@ -70,6 +84,9 @@ impl Registry {
         body: &[u8],
     ) -> Result<Value, Status> {
         let schema = carrack_api::facts::schema();
+        if ty == PatchType::Apply {
+            return self.apply_scale(call, root, body).await;
+        }
         self.change_scale(call, &mut |scale| {
             let patched = apply(&schema, root, ty, body, scale).map_err(|error| about(&error))?;
             let decoded = patched.decode(&schema, root, strict(call))?;
@@ -78,6 +95,46 @@ impl Registry {
         })
         .await
     }
+
+    async fn apply_scale(&self, call: &Call, root: TypeId, body: &[u8]) -> Result<Value, Status> {
+        let schema = carrack_api::facts::schema();
+        let (types, time) = (scale_types(&schema)?, rfc3339(call.now));
+        if self.store.get(&call.key()).is_none() {
+            return Err(call.not_found());
+        }
+        let config = Config::read(body).map_err(|why| Status::bad_request(why.to_string()))?;
+        self.change_scale(&call.clone().tracked(), &mut |current| {
+            let write = call.managed_write(SCALE, &time);
+            let applied = managed::apply(&types, &write, Some(&current), &config.object, call.options.force)?;
+            check_duplicates(call, &config)?;
+            let merged = applied.object.unwrap_or(current);
+            let decoded = decode::value(&schema, root, merged)
+                .map_err(|why| Status::other(500, "", why.to_string()))?;
+            let mut scale = decoded.value;
+            meta::set(&mut scale, "managedFields", applied.managed);
+            Ok(scale)
+        })
+        .await
+    }
+}
+
+/// apiVersion of Scale.
+const SCALE: &str = "autoscaling/v1";
+
+/// Where the objects of a kind have their replicas, by apiVersion.
+fn replicas_paths(kind: &Kind) -> ReplicasPaths<'_> {
+    let path = |index| match kind.facts(index) {
+        None => vec!["spec", "replicas"],
+        Some(facts) => facts.scale.iter().flat_map(|scale| ScalePaths::fields(&scale.spec_path)).collect(),
+    };
+    (0..kind.versions.len()).map(|index| (kind.api_version(index), path(index))).collect()
+}
+
+/// The type of Scale.
+fn scale_types(schema: &Schema) -> Result<Types<'_>, Status> {
+    let root = schema.find("io.k8s.api.autoscaling.v1.Scale");
+    let root = root.ok_or_else(|| Status::internal("the facts lack Scale"))?;
+    Ok(Types::alone(schema, root, SCALE, "Scale"))
 }
 
 /// Where an object keeps what its Scale shows.

@@ -219,16 +219,12 @@ fn isolate(call: &Call, new: &mut Value, old: &Value) {
         }
         // Binding sets a condition besides the node.
         "binding" => {}
-        "finalize" => {
-            let finalizers = new["spec"].get("finalizers").cloned().unwrap_or_default();
+        "finalize" => keep(new, old, "status"),
+        "ephemeralcontainers" => {
+            let containers = new["spec"].get_mut("ephemeralContainers").map(Value::take);
             *new = old.clone();
-            match finalizers.as_array() {
-                Some(left) if !left.is_empty() => new["spec"]["finalizers"] = finalizers,
-                _ => {
-                    if let Some(spec) = new["spec"].as_object_mut() {
-                        spec.remove("finalizers");
-                    }
-                }
+            if let Some(containers) = containers {
+                new["spec"]["ephemeralContainers"] = containers;
             }
         }
         _ if has_status => keep(new, old, "status"),

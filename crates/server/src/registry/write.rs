@@ -140,6 +140,9 @@ impl Registry {
             Some(old) if &*call.subresource == "status" => {
                 validation::validate_status_update(kind, object, old)
             }
+            Some(old) if &*call.subresource == "ephemeralcontainers" => {
+                validation::validate_ephemeral_containers(kind, object, old)
+            }
             Some(old) => validation::validate_update(kind, object, old),
         };
         if let Some(strategy) = self.strategy(kind) {
@@ -148,7 +151,7 @@ impl Registry {
         if errors.is_empty() {
             return Ok(());
         }
-        Err(Status::invalid(&kind.group, &kind.kind, meta::text(object, "name"), &errors))
+        Err(Status::invalid(&kind.stored_group, &kind.kind, meta::text(object, "name"), &errors))
     }
 
     /// The rules of a custom kind, which are those of the request's version.

@@ -10,7 +10,7 @@ mod resources;
 mod scheduling;
 mod security;
 mod status;
-mod update;
+pub(super) mod update;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};

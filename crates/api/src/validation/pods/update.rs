@@ -39,6 +39,26 @@ pub fn validate(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
+/// Rules of an update of ephemeral containers: some may come, none may change or go.
+pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
+    super::super::meta::update(new, old, errors);
+    super::metadata_and_spec(new, errors);
+    annotations(new, old, errors);
+    let path = Path::ROOT.child("spec");
+    let path = path.child("ephemeralContainers");
+    let now = items(&new["spec"], "ephemeralContainers");
+    for before in items(&old["spec"], "ephemeralContainers") {
+        let name = text(before, "name");
+        let what = match now.iter().find(|container| text(container, "name") == name) {
+            None => "removed\n".to_owned(),
+            Some(now) if !same(Some(now), Some(before)) => format!("changed\n{}", difference(before, now)),
+            Some(_) => continue,
+        };
+        let detail = format!("existing ephemeral containers {name:?} may not be {what}");
+        errors.push(Error::forbidden(&path, &detail));
+    }
+}
+
 fn annotations(new: &Value, old: &Value, errors: &mut Errors) {
     let mirror = "kubernetes.io/config.mirror";
     let meta = Path::ROOT.child("metadata");
