@@ -114,7 +114,9 @@ fn rules_say_what_upstream_says() {
 #[test]
 fn rows_show_what_upstream_shows() {
     let mut wrong = Vec::new();
+    let kinds = kinds::builtin();
     for (line, kind, _, case) in cases() {
+        let index = resource(&kinds, &case).1;
         let (stored, expect) = (&case["stored"], &case["cells"]);
         let created = stored["metadata"]["creationTimestamp"].as_str();
         // Upstream, an IPAddress has one more cell than columns.
