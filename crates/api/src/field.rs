@@ -114,6 +114,14 @@ impl Error {
         Self::new(Kind::NotSupported, path, with_detail(&head, &detail))
     }
 
+    /// As [`Error::not_supported`], with the values in the order that they are given in.
+    pub fn unlisted(path: &Path<'_>, value: impl Into<Value>, supported: &[&str]) -> Self {
+        let names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let head = format!("Unsupported value: {}", go_value(&value.into()));
+        let detail = format!("supported values: {}", names.join(", "));
+        Self::new(Kind::NotSupported, path, with_detail(&head, &detail))
+    }
+
     /// `Forbidden: detail`.
     pub fn forbidden(path: &Path<'_>, detail: &str) -> Self {
         Self::new(Kind::Forbidden, path, with_detail("Forbidden", detail))

@@ -7,7 +7,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,7 +52,6 @@ pub struct Answer {
 pub struct Client {
     address: String,
     tls: Arc<ClientConfig>,
-    authorization: Option<String>,
 }
 
 /// A connection that is kept between requests.
@@ -92,20 +90,11 @@ impl Client {
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Unchecked(provider)));
-        let mut authorization = None;
-        let tls = match &server.credentials[..] {
-            [_, token] => {
-                authorization = Some(format!("Authorization: Bearer {token}\r\n"));
-                builder.with_no_client_auth()
-            }
-            [_, cert, _, key] => {
-                let chain = CertificateDer::pem_file_iter(Path::new(cert))?.collect::<Result<_, _>>()?;
-                builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(Path::new(key))?)?
-            }
-            other => bail!("credentials of {} words", other.len()),
-        };
+        let (cert, key) = server.certificate.as_ref().context("a client certificate")?;
+        let chain = CertificateDer::pem_file_iter(cert)?.collect::<Result<_, _>>()?;
+        let tls = builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
         let address = server.url.trim_start_matches("https://").to_owned();
-        Ok(Self { address, tls: Arc::new(tls), authorization })
+        Ok(Self { address, tls: Arc::new(tls) })
     }
 
     /// A connection that is opened with its first request.
@@ -157,11 +146,8 @@ impl Client {
 
     fn head(&self, request: &Request, connection: &str) -> String {
         let mut head = format!(
-            "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: lab\r\nConnection: {connection}\r\n{}",
-            request.method,
-            request.path,
-            self.address,
-            self.authorization.as_deref().unwrap_or_default(),
+            "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: lab\r\nConnection: {connection}\r\n",
+            request.method, request.path, self.address,
         );
         for (name, value) in &request.headers {
             head.push_str(&format!("{name}: {value}\r\n"));

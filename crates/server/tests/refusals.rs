@@ -38,7 +38,13 @@ async fn bad_bodies() {
     check(JSON, "[]", 400, "").await;
     check(JSON, "{", 400, "").await;
     check(JSON, r#"{"metadata": {"name": 7}}"#, 400, "cannot unmarshal number").await;
-    check(JSON, r#"{"apiVersion": "apps/v1"}"#, 400, "does not match the expected API version (v1)").await;
+    check(
+        JSON,
+        r#"{"apiVersion": "apps/v1"}"#,
+        400,
+        "no kind \"ConfigMap\" is registered for version \"apps/v1\"",
+    )
+    .await;
     check(JSON, r#"{"kind": "Pod"}"#, 400, "cannot be handled as a ConfigMap").await;
     check(JSON, r#"{"metadata": {"name": "A"}}"#, 422, "metadata.name: Invalid value").await;
     check(JSON, r#"{"metadata": {}}"#, 422, "name or generateName is required").await;

@@ -23,6 +23,8 @@ pub struct Running {
     pub url: String,
     /// apiload's flags that say who it is.
     pub credentials: Vec<String>,
+    /// Client certificate and key of the same administrator.
+    pub certificate: Option<(PathBuf, PathBuf)>,
     processes: Vec<Child>,
     _dir: tempfile::TempDir,
 }
@@ -113,6 +115,7 @@ pub fn null(programs: &Programs, size: usize, pods: usize) -> Result<Running> {
         name: "null server",
         url: format!("https://{address}"),
         credentials: Vec::new(),
+        certificate: None,
         processes: vec![process],
         _dir: dir,
     })
@@ -136,6 +139,7 @@ pub fn carrack(flags: &[&str]) -> Result<Running> {
         name: "carrack",
         url: format!("https://{address}"),
         credentials: credentials.into(),
+        certificate: Some((cert, key)),
         processes: vec![process],
         _dir: dir,
     })
@@ -154,6 +158,27 @@ fn client_certificate(kubeconfig: &Path, dir: &Path) -> Result<(PathBuf, PathBuf
         Ok(path)
     };
     Ok((take("client-certificate-data:", "client.crt")?, take("client-key-data:", "client.key")?))
+}
+
+/// A CA for clients (`clients.crt`) and the certificate of an administrator who is called
+/// what Carrack calls him.
+fn administrator(dir: &Path) -> Result<(PathBuf, PathBuf)> {
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    };
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate()?;
+    fs::write(dir.join("clients.crt"), authority.self_signed(&authority_key)?.pem())?;
+    let mut client = CertificateParams::default();
+    client.distinguished_name.push(DnType::CommonName, "kubernetes-admin");
+    client.distinguished_name.push(DnType::OrganizationName, "system:masters");
+    client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate()?;
+    let (cert_file, key_file) = (dir.join("admin.crt"), dir.join("admin.key"));
+    fs::write(&cert_file, client.signed_by(&key, &Issuer::new(authority, authority_key))?.pem())?;
+    fs::write(&key_file, key.serialize_pem())?;
+    Ok((cert_file, key_file))
 }
 
 /// Upstream's kube-apiserver over etcd, both with default tuning, and these flags.
@@ -183,8 +208,10 @@ pub fn upstream(flags: &[&str]) -> Result<Running> {
     let key = rcgen::KeyPair::generate()?;
     fs::write(dir.path().join("sa.key"), key.serialize_pem())?;
     fs::write(dir.path().join("sa.pub"), key.public_key_pem())?;
+    let certificate = administrator(dir.path())?;
     let address = format!("127.0.0.1:{port}");
     let mut arguments = vec![
+        flag("client-ca-file", &path("clients.crt")),
         flag("etcd-servers", &client),
         flag("bind-address", "127.0.0.1"),
         flag("secure-port", &port.to_string()),
@@ -205,6 +232,7 @@ pub fn upstream(flags: &[&str]) -> Result<Running> {
         name: "kube-apiserver + etcd",
         url: format!("https://{address}"),
         credentials: vec!["-token".into(), TOKEN.into()],
+        certificate: Some(certificate),
         processes: vec![etcd, apiserver],
         _dir: dir,
     };

@@ -229,6 +229,30 @@ fn tail(path: &str) -> String {
     names[names.len().saturating_sub(2)..].join(".")
 }
 
+impl Difference {
+    /// Takes the names of what the case is about out of the mechanism.
+    pub fn spread_names(&mut self, names: &[(String, &str)]) {
+        for (name, place) in names {
+            self.about = replaced(&self.about, name, place);
+        }
+    }
+}
+
+/// Replaces a word, not parts of longer ones.
+fn replaced(text: &str, name: &str, place: &str) -> String {
+    let is_word = |c: char| c.is_ascii_alphanumeric();
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(name) {
+        let (before, after) = (&rest[..at], &rest[at + name.len()..]);
+        let whole = !before.ends_with(is_word) && !after.starts_with(is_word);
+        out.push_str(before);
+        out.push_str(if whole { place } else { name });
+        rest = after;
+    }
+    out + rest
+}
+
 /// A message without names, values and numbers.
 pub fn template(message: &str) -> String {
     let mut out = String::new();

@@ -54,6 +54,26 @@ pub fn cases(plan: &Plan) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// The names in messages that tell what a row is about, longest first.
+fn names(row: &str) -> Vec<(String, &'static str)> {
+    let (api_version, resource) = row.split_once(' ').unwrap_or_default();
+    let plural = resource.split('/').next().unwrap_or_default();
+    let (group, version) = carrack_api::kind::group_version(api_version);
+    let kinds = carrack_api::kinds::builtin();
+    let Some((kind, _)) = kinds.resource(group, version, plural) else { return Vec::new() };
+    // Messages come without their digits.
+    let group = compare::template(group);
+    let mut names = vec![(compare::template(plural), "RESOURCE"), (compare::template(&kind.kind), "KIND")];
+    if !group.is_empty() {
+        names.insert(0, (format!("{}.{group}", names[0].0), "RESOURCE"));
+        names.insert(1, (format!("{}.{group}", names[2].0), "KIND"));
+        let hub = group.split('.').next().unwrap_or_default().to_owned();
+        names.push((group, "GROUP"));
+        names.push((hub, "GROUP"));
+    }
+    names
+}
+
 /// Sends the cases to both servers and compares what they say. Each difference is a line
 /// in `lines`.
 ///
@@ -66,6 +86,7 @@ pub fn run(ours: &Running, theirs: &Running, cases: &[Case], lines: &Path) -> Re
     let (our_client, their_client) = (Client::new(ours)?, Client::new(theirs)?);
     let mut out = std::io::BufWriter::new(std::fs::File::create(lines)?);
     let mut report = Report::default();
+    let mut named = std::collections::HashMap::new();
     std::thread::scope(|scope| {
         let (our_end, from_ours) = sync_channel(256);
         let (their_end, from_theirs) = sync_channel(256);
@@ -81,6 +102,8 @@ pub fn run(ours: &Running, theirs: &Running, cases: &[Case], lines: &Path) -> Re
                     continue;
                 }
                 found = compare::compare(&normal(ours, &schema, &clock), &normal(theirs, &schema, &clock));
+                let names = named.entry(&case.row).or_insert_with(|| names(&case.row));
+                found.iter_mut().for_each(|difference| difference.spread_names(names));
                 found.retain(|difference| !wanted::is(case, difference));
                 found.truncate(MOST);
                 // What follows a difference follows from it.

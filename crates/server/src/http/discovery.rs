@@ -12,6 +12,7 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use serde_json::json;
 
+use super::paths::no_page;
 use super::{Body, State, output};
 use crate::registry::no_such_resource;
 
@@ -57,14 +58,18 @@ pub(crate) fn answer(state: &State, parts: &Parts, path: &str) -> Result<Respons
         }
         ["apis", group] => {
             let found = groups(&kinds).into_iter().find(|(name, _)| &**name == *group);
-            let mut object = group_object(&found.ok_or_else(no_such_resource)?);
+            let mut object = group_object(&found.ok_or_else(no_page)?);
             object["kind"] = "APIGroup".into();
             object["apiVersion"] = "v1".into();
-            Ok(document(&object))
+            Ok(output::json(StatusCode::OK, object.to_string() + "\n"))
         }
         ["api", version] => resources(&kinds, "", version),
-        ["apis", group, version] => resources(&kinds, group, version),
-        _ => Err(no_such_resource()),
+        ["apis", group, version] if groups(&kinds).iter().any(|(name, _)| **name == **group) => {
+            resources(&kinds, group, version)
+        }
+        ["api" | "apis", "", ..] => Err(no_page()),
+        ["api", ..] => Err(no_such_resource()),
+        _ => Err(no_page()),
     }
 }
 
@@ -77,7 +82,7 @@ fn accepts_aggregated(parts: &Parts) -> bool {
 }
 
 fn document(value: &Value) -> Response<Body> {
-    let mut response = output::json(StatusCode::OK, value.to_string());
+    let mut response = output::json(StatusCode::OK, value.to_string() + "\n");
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     response
 }
@@ -133,9 +138,12 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Response<Body>
         return Err(no_such_resource());
     }
     let group_version = carrack_api::kind::api_version(group, version);
-    Ok(document(&json!({
-        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": all,
-    })))
+    let mut list = json!({"kind": "APIResourceList", "groupVersion": group_version, "resources": all});
+    // The core group's is older than the field.
+    if !group.is_empty() {
+        list["apiVersion"] = "v1".into();
+    }
+    Ok(output::json(StatusCode::OK, list.to_string() + "\n"))
 }
 
 /// Eight bytes that change when the stored form of a kind does, in base64.

@@ -11,6 +11,7 @@ mod input;
 pub mod listen;
 mod metrics;
 mod openapi;
+mod options;
 mod output;
 mod paths;
 mod pipeline;

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use carrack_api::status::Status;
 use carrack_api::{Kind, Record, Revision, Value, proto};
 use futures::stream;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
 use super::accept::{Accept, Encoding, Form, indented};
+use super::paths::NO_PAGE;
 use super::{Body, table};
 use crate::registry::{CONTINUE, Items, Listed, Registry, settle, to_version};
 use crate::request::Query;
@@ -243,6 +244,12 @@ pub(crate) fn list(
             let kind = "PartialObjectMetadataList";
             protobuf(StatusCode::OK, proto::list(accept.meta_version(), kind, &meta, items))
         }
+        (Form::MetadataList, _) if listed.is_empty() => {
+            // Upstream's empty list of metadata has no items at all.
+            let (kind, version) = ("PartialObjectMetadataList", accept.meta_version());
+            let list = json!({"kind": kind, "apiVersion": version, "metadata": meta, "items": null});
+            value(accept, None, &list, StatusCode::OK)
+        }
         (form, encoding) => {
             let (kind, api_version) = match form {
                 Form::MetadataList => ("PartialObjectMetadataList".to_owned(), accept.meta_version()),
@@ -405,6 +412,12 @@ pub(crate) fn fit_failure(response: Response<Body>, headers: &HeaderMap, query: 
 
 /// Answers a failure. The one place where errors become responses.
 pub(crate) fn failure(status: &Status) -> Response<Body> {
+    if status.reason == NO_PAGE {
+        let mut response = text(StatusCode::NOT_FOUND, status.message.clone() + "\n");
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response.headers_mut().remove(CACHE_CONTROL);
+        return response;
+    }
     let mut object = status.to_value();
     if let Some(details) = object.get_mut("details").and_then(Value::as_object_mut) {
         let token = details.remove(CONTINUE);

@@ -9,6 +9,9 @@ use serde_json::json;
 use super::{Body, State, discovery, health, openapi, output};
 use crate::request::RequestInfo;
 
+/// What [`no_page`] is known by; it is answered in plain text.
+pub(super) const NO_PAGE: &str = "NoPage";
+
 /// Answers a request about a path that is no resource.
 pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result<Response<Body>, Status> {
     if parts.method != Method::GET && parts.method != Method::HEAD {
@@ -39,6 +42,11 @@ pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result
         _ if path.starts_with("/openapi/") => openapi::answer(state, parts, info),
         _ => discovery::answer(state, parts, path),
     }
+}
+
+/// Nothing is served at the path, not even in another version.
+pub(super) fn no_page() -> Status {
+    Status::other(404, NO_PAGE, "404 page not found")
 }
 
 fn root(state: &State) -> Response<Body> {

@@ -67,6 +67,9 @@ where
         if super::proxy::is_streaming(&info.attributes) {
             return super::proxy::answer(state, parts, info, user, kind, version, body).await;
         }
+        if !matches!(&*info.attributes.verb, "watch" | "proxy") {
+            check_timeout(info.query.text("timeout"))?;
+        }
         let _slot = state.admit_in_flight(&user, &info.attributes)?;
         let work = async {
             let body = input::collect(body, state.parts.config.body_limit).await?;
@@ -78,6 +81,33 @@ where
             .unwrap_or_else(|_| Err(Status::timeout("request did not complete within the allotted timeout")))
     };
     outcome.await.unwrap_or_else(|status| output::failure(&status))
+}
+
+/// Whether a client's own limit is a duration as Go writes them (`1m30s`).
+fn check_timeout(text: &str) -> Result<(), Status> {
+    let refuse = |why: String| {
+        Err(Status::bad_request(format!("invalid timeout specified in the request URL - time: {why}")))
+    };
+    let number = text.trim_start_matches(['+', '-']);
+    if text.is_empty() || number == "0" {
+        return Ok(());
+    }
+    let mut rest = number;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (amount, tail) = rest.split_at(digits);
+        if !amount.contains(|c: char| c.is_ascii_digit()) {
+            return refuse(format!("invalid duration {text:?}"));
+        }
+        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, after) = tail.split_at(end);
+        match unit {
+            "ns" | "us" | "µs" | "μs" | "ms" | "s" | "m" | "h" => rest = after,
+            "" => return refuse(format!("missing unit in duration {text:?}")),
+            unit => return refuse(format!("unknown unit {unit:?} in duration {text:?}")),
+        }
+    }
+    if number.is_empty() { refuse(format!("invalid duration {text:?}")) } else { Ok(()) }
 }
 
 /// Who asks (and as whom), if they may.
@@ -144,4 +174,25 @@ fn forbidden(user: &User, at: &Attributes, reason: &str) -> Status {
         detail += &format!(": {reason}");
     }
     Status::forbidden(&at.group, &at.resource, &at.name, &detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_durations() {
+        let check = |text: &str, expect: Option<&str>| {
+            let said = check_timeout(text).err().map(|status| status.message);
+            let expect =
+                expect.map(|why| format!("invalid timeout specified in the request URL - time: {why}"));
+            assert_eq!(said, expect, "{text}");
+        };
+        for fine in ["", "0", "1s", "1m30s", "-1.5h", "10ms"] {
+            check(fine, None);
+        }
+        check("x", Some("invalid duration \"x\""));
+        check("5", Some("missing unit in duration \"5\""));
+        check("5y", Some("unknown unit \"y\" in duration \"5y\""));
+    }
 }

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use carrack_api::Kind;
 use carrack_api::status::Status;
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::accept::{Accept, Route};
 use super::input::{self, Encoding};
+use super::options;
 use super::output::{self, View};
 use super::pipeline::authorize;
 use super::table::Include;
@@ -91,7 +92,19 @@ impl Context<'_> {
             let collection = at.name.is_empty() && at.subresource.is_empty();
             return Err(if collection { self.not_served() } else { no_such_resource() });
         }
+        if self.parts.method == Method::HEAD || self.parts.method == Method::OPTIONS {
+            return Err(self.not_served());
+        }
+        // A name of two segments is no name; and what cannot be named has no such paths.
+        let named = ["get", "update", "patch", "delete"];
+        let has_named = kind.verbs.iter().any(|verb| named.contains(&&**verb));
+        if at.name.contains('/') || (!at.name.is_empty() && at.subresource.is_empty() && !has_named) {
+            return Err(no_such_resource());
+        }
         let served = match &*at.subresource {
+            // Collections are made in and emptied, what is in them is changed and deleted.
+            "" if at.name.is_empty() && matches!(&*at.verb, "update" | "patch") => false,
+            "" if !at.name.is_empty() && &*at.verb == "create" => false,
             "" => kind.verbs.iter().any(|verb| **verb == *at.verb),
             name => {
                 let sub =
@@ -134,17 +147,17 @@ impl Context<'_> {
 
     async fn get(&mut self) -> Result<Response<Body>, Status> {
         let accept = self.accept(Route::One)?;
-        let at_least = input::revision(&self.info.query)?;
+        let at_least = options::revision(self.info.query.text("resourceVersion"), "")?;
         let record = self.state.registry.get(&self.call, at_least).await?;
         Ok(self.object(accept, &record, StatusCode::OK))
     }
 
     async fn list(&mut self) -> Result<Response<Body>, Status> {
         let accept = self.accept(Route::Many)?;
-        let options = input::list_options(&self.info.query, &self.call.kind, self.version_name())?;
+        let options = options::list(&self.info.query, &self.call.kind, self.version_name())?;
         self.call.name = "".into();
         let listed = self.state.registry.list(&self.call, &options).await?;
-        let include = Include::read(&self.info.query);
+        let include = Include::read(&self.info.query, accept)?;
         Ok(output::list(accept, &self.view, listed, include, &self.state.registry))
     }
 
@@ -154,7 +167,8 @@ impl Context<'_> {
             return Err(Accept::no_stream());
         }
         let query = &self.info.query;
-        let mut fields = input::fields(query, &self.call.kind, self.version_name())?;
+        let asked = options::watch(query, &self.call.kind, self.version_name())?;
+        let mut fields = asked.fields;
         if fields.is_none() && !self.call.name.is_empty() {
             // The old form /watch/…/{name}.
             let text = format!("metadata.name={}", self.call.name);
@@ -163,13 +177,10 @@ impl Context<'_> {
         let scope = Scope {
             kind: Some(self.call.kind.clone()),
             namespace: self.call.namespace.clone(),
-            labels: input::labels(query)?.filter(|labels| !labels.is_everything()),
+            labels: asked.labels.filter(|labels| !labels.is_everything()),
             fields: fields.filter(|fields| !fields.is_everything()),
         };
-        let revision = input::revision(query)?;
-        let initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
-        check_initial(initial, query.text("resourceVersionMatch"))?;
-        let bookmarks = query.flag("allowWatchBookmarks");
+        let (revision, initial) = (asked.revision, asked.initial);
         let start = match (revision, initial) {
             (Some(0), Some(false)) | (None, Some(false)) => {
                 Start::After(self.state.registry.store().revision())
@@ -191,15 +202,15 @@ impl Context<'_> {
         let settings = watch::Settings {
             accept,
             view: self.view.clone(),
-            include: Include::read(query),
-            bookmarks,
-            mark_initial_end: bookmarks && initial == Some(true),
+            include: Include::read(query, accept)?,
+            bookmarks: asked.bookmarks,
+            mark_initial_end: asked.bookmarks && initial == Some(true),
             closing: self.state.closing.subscribe(),
             kinds: self.state.registry.kinds_changed(),
             interval: config.bookmark_interval,
-            timeout: match input::number(query, "timeoutSeconds")? {
-                Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
-                _ => spread(config.watch_timeout),
+            timeout: match asked.timeout {
+                0 => spread(config.watch_timeout),
+                seconds => Duration::from_secs(seconds),
             },
         };
         Ok(watch::answer(settings, self.state.registry.clone(), watcher))
@@ -255,16 +266,15 @@ impl Context<'_> {
 
     async fn delete(&mut self) -> Result<Response<Body>, Status> {
         let accept = self.accept(Route::One)?;
-        let (options, dry_run) = input::delete_options(&self.info.query, &self.parts.headers, &self.body)?;
+        let (options, dry_run) = self.delete_options()?;
         self.call.options.dry_run = dry_run;
         let deleted = self.state.registry.delete(&self.call, &options).await?;
         Ok(self.deleted(accept, &options, &deleted))
     }
 
     fn deleted(&self, accept: Accept, options: &DeleteOptions, deleted: &Deleted) -> Response<Body> {
-        use crate::registry::Propagation;
-        let foreground = options.propagation == Some(Propagation::Foreground);
-        let code = if !deleted.gone && foreground { StatusCode::ACCEPTED } else { StatusCode::OK };
+        let waits = !deleted.gone && options.orphan == Some(false);
+        let code = if waits { StatusCode::ACCEPTED } else { StatusCode::OK };
         if !deleted.gone || returns_deleted(&self.call.kind) {
             return self.object(accept, &deleted.record, code);
         }
@@ -279,8 +289,8 @@ impl Context<'_> {
 
     async fn delete_collection(&mut self) -> Result<Response<Body>, Status> {
         let accept = self.accept(Route::One)?;
-        let list = input::list_options(&self.info.query, &self.call.kind, self.version_name())?;
-        let (options, dry_run) = input::delete_options(&self.info.query, &self.parts.headers, &self.body)?;
+        let list = options::list(&self.info.query, &self.call.kind, self.version_name())?;
+        let (options, dry_run) = self.delete_options()?;
         self.call.options.dry_run = dry_run;
         self.call.name = "".into();
         let registry = &self.state.registry;
@@ -291,7 +301,13 @@ impl Context<'_> {
             remaining: None,
             items: crate::registry::Items::Page(records),
         };
-        Ok(output::list(accept, &self.view, listed, Include::read(&self.info.query), registry))
+        let include = Include::read(&self.info.query, accept)?;
+        Ok(output::list(accept, &self.view, listed, include, registry))
+    }
+
+    /// Options of a deletion, and whether it is a dry run.
+    fn delete_options(&self) -> Result<(DeleteOptions, bool), Status> {
+        options::delete(&self.info.query, &self.parts.headers, &self.body, &self.view.api_version)
     }
 
     /// What the client accepts.
@@ -327,8 +343,10 @@ impl Context<'_> {
         record: &carrack_api::Record,
         code: StatusCode,
     ) -> Response<Body> {
-        let include = Include::read(&self.info.query);
-        output::object(accept, &self.view, record, code, include, &self.state.registry)
+        match Include::read(&self.info.query, accept) {
+            Ok(include) => output::object(accept, &self.view, record, code, include, &self.state.registry),
+            Err(status) => output::failure(&status),
+        }
     }
 
     fn version_name(&self) -> &str {
@@ -346,35 +364,12 @@ pub(crate) fn patch_type(headers: &http::HeaderMap, custom: bool) -> Result<Patc
         "application/merge-patch+json" => Ok(PatchType::Merge),
         "application/strategic-merge-patch+json" if !custom => Ok(PatchType::Strategic),
         "application/apply-patch+yaml" => Ok(PatchType::Apply),
-        _ => {
-            let strategic = if custom { "" } else { ", application/strategic-merge-patch+json" };
-            Err(Status::unsupported_media_type(format!(
-                "the body of the request was in an unknown format - accepted media types include: \
-                 application/json-patch+json, application/merge-patch+json{strategic}, application/apply-patch+yaml"
-            )))
-        }
+        _ if custom => Err(Status::unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: \
+             application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+        )),
+        _ => Err(Status::of_route(415, "UnsupportedMediaType", "415: Unsupported Media Type")),
     }
-}
-
-/// What upstream refuses about `sendInitialEvents`.
-fn check_initial(initial: Option<bool>, version_match: &str) -> Result<(), Status> {
-    use carrack_api::field::{Error, Path};
-    let path = Path::ROOT;
-    let error = match (initial, version_match) {
-        (None, "") | (Some(_), "NotOlderThan") => return Ok(()),
-        (None, _) => Error::forbidden(
-            &path.child("resourceVersionMatch"),
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        ),
-        (Some(_), "") => Error::forbidden(
-            &path.child("resourceVersionMatch"),
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ),
-        (Some(_), other) => {
-            Error::not_supported(&path.child("resourceVersionMatch"), other, &["NotOlderThan"])
-        }
-    };
-    Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[error]))
 }
 
 /// A time between `least` and twice that.

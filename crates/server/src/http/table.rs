@@ -1,9 +1,10 @@
 //! Tables, the form in which `kubectl get` asks for objects.
 
+use carrack_api::status::Status;
 use carrack_api::{Record, Revision, Value, columns};
 use jiff::Timestamp;
 
-use super::accept::Accept;
+use super::accept::{Accept, Form};
 use super::output::{View, write_metadata};
 use crate::request::Query;
 
@@ -20,11 +21,20 @@ pub(crate) enum Include {
 }
 
 impl Include {
-    pub(crate) fn read(query: &Query) -> Self {
+    /// Reads `includeObject`, which only tables have.
+    ///
+    /// # Errors
+    /// 400 for a word that is none of the three.
+    pub(crate) fn read(query: &Query, accept: Accept) -> Result<Self, Status> {
         match query.text("includeObject") {
-            "None" => Self::None,
-            "Object" => Self::Object,
-            _ => Self::Metadata,
+            "None" => Ok(Self::None),
+            "Object" => Ok(Self::Object),
+            "" | "Metadata" => Ok(Self::Metadata),
+            other if accept.form == Form::Table => Err(Status::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be \
+                 'Metadata', 'Object', 'None', or empty"
+            ))),
+            _ => Ok(Self::Metadata),
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct DeleteOptions {
     pub grace: Option<i64>,
     /// `propagationPolicy`, or what `orphanDependents` says.
     pub propagation: Option<Propagation>,
+    /// `orphanDependents`, the old form of it.
+    pub orphan: Option<bool>,
     /// `preconditions.uid`.
     pub uid: Option<Box<str>>,
     /// `preconditions.resourceVersion`.

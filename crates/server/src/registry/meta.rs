@@ -81,16 +81,30 @@ pub(crate) fn settle_namespace(call: &Call, object: &mut Value) -> Result<(), St
     Ok(())
 }
 
-/// Checks the object's name against the one in the path; an absent one is filled in.
+/// Fills in the name of an object that is made by its path.
 ///
 /// # Errors
-/// 400 when they differ.
+/// As [`check_name`].
 pub(crate) fn settle_name(call: &Call, object: &mut Value) -> Result<(), Status> {
-    let meta = of(object);
-    let given = meta.get("name").and_then(Value::as_str).unwrap_or_default();
+    if text(object, "name").is_empty() {
+        of(object).insert("name".into(), (&*call.name).into());
+    }
+    check_name(call, object)
+}
+
+/// Checks the object's name against the one in the path.
+///
+/// # Errors
+/// 400 when it is absent or another one.
+pub(crate) fn check_name(call: &Call, object: &Value) -> Result<(), Status> {
+    let given = text(object, "name");
     if given.is_empty() {
-        meta.insert("name".into(), (&*call.name).into());
-    } else if given != &*call.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.name
+        )));
+    }
+    if given != &*call.name {
         return Err(Status::bad_request(format!(
             "the name of the object ({given}) does not match the name on the URL ({})",
             call.name
@@ -119,9 +133,7 @@ pub(crate) fn generated_name(base: &str) -> String {
 /// sets.
 pub(crate) fn stamp_new(call: &Call, object: &mut Value) {
     let meta = of(object);
-    for field in
-        ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"]
-    {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"] {
         meta.remove(field);
     }
     meta.insert("creationTimestamp".into(), rfc3339(call.now).into());
@@ -185,13 +197,10 @@ pub(crate) fn check_replacement(call: &Call, object: &Value, current: &Record) -
         if !behaviour::unconditional_update(&call.kind) {
             let path = carrack_api::field::Path::ROOT;
             let path = path.child("metadata");
-            let mut error = carrack_api::field::Error::invalid(
-                &path.child("resourceVersion"),
-                0,
-                "must be specified for an update",
-            );
-            error.message = "Invalid value: 0x0: must be specified for an update".into();
-            return Err(Status::invalid(&call.kind.group, &call.kind.kind, &call.name, &[error]));
+            let path = path.child("resourceVersion");
+            let error = carrack_api::field::Error::invalid(&path, 0, "must be specified for an update");
+            // Upstream says the resource here, not the kind.
+            return Err(Status::invalid(&call.kind.group, &call.kind.plural, &call.name, &[error]));
         }
     } else {
         let version: u64 = version.parse().map_err(|_| {

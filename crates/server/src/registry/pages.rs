@@ -55,20 +55,36 @@ impl Token {
 
     /// Reads a client's token.
     pub(crate) fn decode(text: &str, prefix: &str) -> Result<Self, Status> {
-        let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
-        let wire: Wire = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
+        let bad = |why: String| {
+            Status::bad_request(format!("invalid continue token: continue key is not valid{why}"))
+        };
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| {
+            bad(format!(": illegal base64 data at input byte {}", illegal_byte(text, &error)))
+        })?;
+        let wire: Wire = serde_json::from_slice(&bytes).map_err(|error| bad(format!(": {error}")))?;
         if wire.v != VERSION {
-            return Err(bad(&format!("server does not recognize this encoded version {:?}", wire.v)));
+            return Err(bad(format!(": server does not recognize this encoded version {}", wire.v)));
         }
-        if wire.start.is_empty() || wire.rv == 0 {
-            return Err(bad("encoded start key or resourceVersion is missing"));
+        if wire.rv == 0 {
+            return Err(bad(": incorrect encoded start resourceVersion 0 (version meta.k8s.io/v1)".into()));
+        }
+        if wire.start.is_empty() {
+            return Err(bad(": encoded start key empty (version meta.k8s.io/v1)".into()));
         }
         Ok(Self {
             revision: u64::try_from(wire.rv).ok(),
             after: format!("{prefix}{}", wire.start),
             remaining: wire.remaining,
         })
+    }
+}
+
+/// Where Go's decoder stops: a byte that is no letter of the alphabet, or the end of what
+/// is too short.
+fn illegal_byte(text: &str, error: &base64::DecodeError) -> usize {
+    match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => *at,
+        _ => text.len() / 4 * 4,
     }
 }
 

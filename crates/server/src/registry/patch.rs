@@ -48,7 +48,7 @@ impl Registry {
         check_fields(call, decoded.strict)?;
         let mut object = self.defaulted(call, decoded.value);
         super::meta::settle_namespace(call, &mut object)?;
-        super::meta::settle_name(call, &mut object)?;
+        super::meta::check_name(call, &object)?;
         Ok(object)
     }
 }
@@ -81,9 +81,9 @@ pub(super) fn about(error: &patch::Error) -> Status {
         status.message = format!("Request entity too large: {}", status.message);
     }
     if status.code == 422 {
-        // Upstream's sentence, and unlike upstream, why: it names no object.
-        status.message =
-            format!("the server rejected our request due to an error in our request: {}", status.message);
+        // Upstream's sentence, which names no object and says no reason.
+        let message = "the server rejected our request due to an error in our request";
+        return Status::of_route(422, "Invalid", message);
     }
     status
 }

@@ -128,6 +128,14 @@ impl Scope {
 }
 
 impl Listed {
+    /// Whether there are no objects.
+    pub fn is_empty(&self) -> bool {
+        match &self.items {
+            Items::Page(records) => records.is_empty(),
+            Items::All(snapshot, scope) => scope.records(snapshot, &scope.prefix(), None).next().is_none(),
+        }
+    }
+
     /// All records at once.
     pub fn all(&self) -> Vec<Arc<Record>> {
         match &self.items {
@@ -161,6 +169,11 @@ impl Registry {
         };
         if !options.continue_token.is_empty() {
             let token = Token::decode(&options.continue_token, &scope.prefix())?;
+            if options.revision.is_some_and(|revision| revision > 0) {
+                return Err(Status::bad_request(
+                    "specifying resource version is not allowed when using continue",
+                ));
+            }
             let snapshot = match token.revision {
                 None => self.newest(&call.kind).await?,
                 Some(revision) => {
@@ -278,7 +291,8 @@ fn one(snapshot: &Snapshot, scope: &Scope, name: &str) -> Listed {
 
 /// 504 for a revision that the store has not reached.
 fn too_large(wanted: Revision, current: Revision) -> Status {
-    let mut status = Status::timeout(format!("Too large resource version: {wanted}, current: {current}"));
+    let mut status =
+        Status::timeout(format!("Timeout: Too large resource version: {wanted}, current: {current}"));
     status.details = serde_json::json!({
         "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
         "retryAfterSeconds": 1,

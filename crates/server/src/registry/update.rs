@@ -47,7 +47,7 @@ impl Registry {
     /// Replaces an object by a decoded and defaulted one.
     pub(crate) async fn update_canonical(&self, call: &Call, mut object: Value) -> Result<Written, Status> {
         meta::settle_namespace(call, &mut object)?;
-        meta::settle_name(call, &mut object)?;
+        meta::check_name(call, &object)?;
         if self.store.get(&call.key()).is_none() && call.subresource.is_empty() {
             if !behaviour::create_on_update(&call.kind) || !call.options.may_create {
                 return Err(call.not_found());
