@@ -43,6 +43,9 @@ pub struct Answer {
 
 impl Answer {
     pub fn json(&self) -> Value {
+        if self.headers.get("content-type").is_some_and(|ty| ty.as_bytes().starts_with(b"text/plain")) {
+            return String::from_utf8_lossy(&self.body).into();
+        }
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
     }
