@@ -39,6 +39,14 @@ pub enum Command {
     Agent(Agent),
     /// Import, list or remove container images of this node
     Image(Image),
+    /// Write everything that the cluster's store holds to a file
+    Backup(Backup),
+    /// Replace everything that the cluster's store holds by a backup
+    Restore(Restore),
+    /// Look through a database or a backup for damage
+    Check(Check),
+    /// Show or change what is encrypted on disk, and its keys
+    Encryption(Encryption),
     /// Print the kubeconfig of the administrator
     Kubeconfig(DataDir),
     /// Print the version
@@ -221,6 +229,66 @@ pub enum ImageAction {
         /// Such as `docker.io/library/nginx:1.27`
         reference: String,
     },
+}
+
+/// `carrack backup`.
+#[derive(Debug, Clone, Args)]
+pub struct Backup {
+    /// Where the data lies.
+    #[command(flatten)]
+    pub at: DataDir,
+    /// File to write
+    pub file: PathBuf,
+    /// Put the cluster's keys into the file too; whoever has it can read every Secret
+    #[arg(long)]
+    pub with_keys: bool,
+}
+
+/// `carrack restore`.
+#[derive(Debug, Clone, Args)]
+pub struct Restore {
+    /// Where the data lies.
+    #[command(flatten)]
+    pub at: DataDir,
+    /// File that `carrack backup` wrote
+    pub file: PathBuf,
+    /// Leave out objects that are encrypted with a key that is lost
+    #[arg(long)]
+    pub without_sealed: bool,
+}
+
+/// `carrack check`.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// Where the data lies.
+    #[command(flatten)]
+    pub at: DataDir,
+    /// A backup [default: the database in the data directory]
+    pub file: Option<PathBuf>,
+}
+
+/// `carrack encryption`.
+#[derive(Debug, Clone, Args)]
+pub struct Encryption {
+    /// Where the data lies.
+    #[command(flatten)]
+    pub at: DataDir,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: EncryptionAction,
+}
+
+/// What to do with keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum EncryptionAction {
+    /// Show what is encrypted, and with which key
+    Status,
+    /// Make a new key and rewrite everything with it; old keys stay readable
+    Rotate,
+    /// Remove keys that nothing is encrypted with any more
+    Retire,
+    /// Take in what was changed in DIR/encryption.yaml by hand, and rewrite accordingly
+    Reload,
 }
 
 /// `carrack hello`.

@@ -11,6 +11,7 @@ mod dialer;
 mod dirs;
 mod example;
 mod hello;
+mod keep;
 mod kubeconfig;
 mod node;
 mod plane;
@@ -45,6 +46,10 @@ fn main() -> ExitCode {
         Command::Server(server) => command::server::run(server),
         Command::Agent(agent) => command::agent::run(&agent),
         Command::Image(image) => command::image::run(image),
+        Command::Backup(backup) => command::backup::run(&backup),
+        Command::Restore(restore) => command::restore::run(&restore),
+        Command::Check(check) => command::check::run(&check),
+        Command::Encryption(encryption) => command::encryption::run(&encryption),
         Command::Kubeconfig(at) => command::kubeconfig::run(&at),
     };
     match done {

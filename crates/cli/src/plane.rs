@@ -15,6 +15,7 @@ use carrack_server::auth::{self, Anonymous, Authorizers, CertificateAuthenticato
 use carrack_server::bootstrap::{self, BootstrapConfig};
 use carrack_server::encryption::Encryption;
 use carrack_server::http::listen::serve;
+use carrack_server::maintenance::Keeper;
 use carrack_server::pki::{Names, Pki};
 use carrack_server::quota::{self, Ledger};
 use carrack_server::{Registry, Server, SystemClock, admission};
@@ -64,15 +65,15 @@ impl Plane {
     pub async fn start(dirs: &Dirs, config: &Config, options: &Options) -> Result<Self> {
         let url = format!("https://{}", config.listen[0]);
         let pki = Arc::new(Pki::open_or_create(dirs.root(), names(config, &url), Timestamp::now())?);
-        let store: Arc<dyn Store> = match options.store {
-            StoreKind::Memory => Arc::new(Local::memory(Limits::default())),
-            StoreKind::Sqlite => {
-                let encryption = Arc::new(Encryption::open_or_create(&dirs.keys())?);
-                Arc::new(Local::sqlite_with(&dirs.database(), Limits::default(), encryption)?)
-            }
-        };
+        let encryption = Arc::new(Encryption::open_or_create(&dirs.keys())?);
+        let local = Arc::new(match options.store {
+            StoreKind::Memory => Local::memory(Limits::default()),
+            StoreKind::Sqlite => Local::sqlite_with(&dirs.database(), Limits::default(), encryption.clone())?,
+        });
+        let keeper = Keeper::new(local.clone(), encryption, dirs.root());
+        let store: Arc<dyn Store> = local;
         let quotas = Ledger::new(store.clone());
-        let server = build(&store, &pki, &quotas, config)?;
+        let server = build(&store, keeper, &pki, &quotas, config)?;
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         listen(&server, &pki, config, &stopping, &mut tasks).await?;
@@ -183,7 +184,13 @@ fn names(config: &Config, url: &str) -> Names {
     }
 }
 
-fn build(store: &Arc<dyn Store>, pki: &Arc<Pki>, quotas: &Arc<Ledger>, config: &Config) -> Result<Server> {
+fn build(
+    store: &Arc<dyn Store>,
+    keeper: Keeper,
+    pki: &Arc<Pki>,
+    quotas: &Arc<Ledger>,
+    config: &Config,
+) -> Result<Server> {
     let clock = Arc::new(SystemClock);
     let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
     let tokens = TokenConfig { audiences: vec![issuer.clone()], issuer };
@@ -197,6 +204,7 @@ fn build(store: &Arc<dyn Store>, pki: &Arc<Pki>, quotas: &Arc<Ledger>, config: &
         .authenticator(Arc::new(Anonymous))
         .impersonator(Arc::new(Impersonation::new(authorizers.clone())))
         .authorizer(authorizers.clone())
+        .maintenance(keeper)
         .node_dialer(Dialer::new(pki.clone(), clock)?)
         .issuer(&tokens);
     for plugin in admission::plugins(store, &authorizers, quotas) {

@@ -14,6 +14,7 @@ pub mod crd;
 pub mod encryption;
 mod files;
 pub mod http;
+pub mod maintenance;
 pub mod pki;
 pub mod quota;
 pub mod registry;

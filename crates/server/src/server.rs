@@ -20,6 +20,7 @@ use crate::auth::token::Tokens;
 use crate::clock::{Clock, SystemClock};
 use crate::crd;
 use crate::http::{self as edge, Body};
+use crate::maintenance::Keeper;
 use crate::registry::{Parts, Registry, strategies};
 use crate::seams::{
     Action, Admission, Audit, Authenticator, Authorizer, Check, Impersonator, NodeDialer, Strategy,
@@ -146,6 +147,12 @@ impl ServerBuilder {
             document("/.well-known/openid-configuration", "application/json", tokens.discovery()),
             document("/openid/v1/jwks", "application/jwk-set+json", tokens.jwks()),
         ];
+        self
+    }
+
+    /// Opens the store as a whole to administrators, under `/carrack/v1/`.
+    pub fn maintenance(mut self, keeper: Keeper) -> Self {
+        self.edge.keeper = Some(keeper);
         self
     }
 

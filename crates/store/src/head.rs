@@ -196,6 +196,13 @@ impl Shared {
         Ok((events, head.revision))
     }
 
+    /// Every resource at one revision.
+    pub(crate) fn everything(&self) -> (Revision, Vec<Snapshot>) {
+        let head = self.head();
+        let one = |r: &Resource| Snapshot::new(head.revision, r.map.clone(), r.labels.clone());
+        (head.revision, head.resources.values().map(one).collect())
+    }
+
     /// One resource as it was at a revision within its history.
     pub(crate) fn snapshot_at(&self, resource: &str, revision: Revision) -> Result<Snapshot, Expired> {
         let head = self.head();

@@ -10,6 +10,7 @@
 //! transaction a batch (see [`Local`]). Records are opaque here but for key, revision and
 //! header; transformers such as encryption sit above.
 
+pub mod backup;
 mod committer;
 pub mod contract;
 mod engine;

@@ -8,6 +8,7 @@ use carrack_api::{Content, Key, Record, Revision};
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::backup::Backup;
 use crate::committer::{self, Job, Replacement, Waiting};
 use crate::engine::{Engine, Nothing};
 use crate::head::Shared;
@@ -38,6 +39,18 @@ impl Local {
         Self::sqlite_with(path, limits, Arc::new(Untransformed))
     }
 
+    /// Looks through a whole database that no server has open, pages and records. Returns
+    /// how many objects it holds.
+    ///
+    /// # Errors
+    /// What [`sqlite_with`](Self::sqlite_with) would say, or what else is wrong.
+    pub fn check(path: &Path, transform: Arc<dyn Transform>) -> Result<usize, OpenError> {
+        let (mut engine, shared) = sqlite::open(path, Limits::default(), transform)?;
+        sqlite::check_pages(&mut engine, path)?;
+        engine.close(shared.revision());
+        Ok(shared.everything().1.iter().map(Snapshot::len).sum())
+    }
+
     /// As [`sqlite`](Self::sqlite); what reaches the disk goes through `transform`.
     ///
     /// # Errors
@@ -65,6 +78,12 @@ impl Local {
     async fn ask(&self, job: Job) -> Result<(), CommitError> {
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
         queue.send(job).await.map_err(|_| stopped())
+    }
+
+    /// Everything there is, at one revision. Costs nothing to take and blocks nobody.
+    pub fn backup(&self) -> Backup {
+        let (revision, snapshots) = self.shared.everything();
+        Backup::new(revision, snapshots)
     }
 
     /// Replaces everything by `objects`, which get new revisions, above the newest and

@@ -40,6 +40,12 @@ impl Snapshot {
         self.map.get(key)
     }
 
+    /// All records in key order, taking the snapshot along.
+    pub(crate) fn into_records(self) -> impl Iterator<Item = Arc<Record>> + Send + 'static {
+        let records: Vec<_> = self.map.values().cloned().collect();
+        records.into_iter()
+    }
+
     /// All records in key order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Record>> {
         self.map.values()

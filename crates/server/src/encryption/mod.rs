@@ -59,7 +59,7 @@ pub struct Encryption {
 }
 
 /// What encrypts which resources; no secrets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Described {
     /// Resources, such as `secrets`.
     pub resources: Vec<String>,

@@ -4,6 +4,7 @@
 //! with an audit record of the answer. Errors become a `Status` here and nowhere else.
 
 mod accept;
+mod admin;
 mod body;
 mod discovery;
 mod health;
@@ -30,6 +31,7 @@ pub use body::Body;
 use metrics::Metrics;
 pub(crate) use pipeline::answer;
 
+use crate::maintenance::Keeper;
 use crate::registry::Registry;
 use crate::request::{Attributes, User};
 use crate::seams::{Audit, Authenticator, Authorizer, Check, Impersonator, NodeDialer};
@@ -45,6 +47,7 @@ pub(crate) struct Parts {
     pub(crate) audit: Option<Arc<dyn Audit>>,
     pub(crate) dialer: Option<Arc<dyn NodeDialer>>,
     pub(crate) checks: Vec<Check>,
+    pub(crate) keeper: Option<Keeper>,
     pub(crate) documents: Vec<Document>,
 }
 

@@ -6,7 +6,7 @@ use http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{Request, Response};
 
-use super::{Body, State, input, output, paths, resource};
+use super::{Body, State, admin, input, output, paths, resource};
 use crate::request::{Attributes, PeerCertificates, RequestInfo, User};
 use crate::seams::{AuditEvent, Decision};
 
@@ -61,6 +61,9 @@ where
 {
     let outcome = async {
         if !info.attributes.is_resource {
+            if admin::is_admin(&info.attributes.path) {
+                return admin::answer(state, parts, info, body).await;
+            }
             return paths::answer(state, parts, info);
         }
         let (kind, version) = resource::find(state, info)?;

@@ -2,7 +2,8 @@
 //! of a list show one revision, or the client is told that it is gone.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,6 +11,7 @@ use carrack_api::Revision;
 use carrack_api::status::Status;
 use carrack_store::Snapshot;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// What upstream's tokens say of their version; ours are read by nobody else, but a
 /// person who decodes one recognizes it.
@@ -96,25 +98,39 @@ pub(crate) fn expired(token: &Token, prefix: &str) -> Status {
     status
 }
 
+/// How long a snapshot is kept after its last use; while the history reaches back to it,
+/// it can be made again.
+const KEPT: Duration = Duration::from_secs(300);
+
 /// The snapshots of lists that are being paged through, the least recently used
 /// going first. A snapshot shares everything with the head but what has changed since.
 #[derive(Default)]
 pub(crate) struct Pages {
     most: usize,
-    kept: Mutex<VecDeque<(Box<str>, Snapshot)>>,
+    kept: Arc<Mutex<VecDeque<Kept>>>,
+}
+
+struct Kept {
+    resource: Box<str>,
+    snapshot: Snapshot,
+    used: Instant,
 }
 
 impl Pages {
     pub(crate) fn new(most: usize) -> Self {
-        Self { most, kept: Mutex::default() }
+        Self { most, kept: Arc::default() }
     }
 
+    /// Keeps a snapshot for a while; its last moment is a timer's, not the next request's.
     pub(crate) fn keep(&self, resource: &str, snapshot: &Snapshot) {
         if self.get(resource, snapshot.revision).is_some() {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push_back((resource.into(), snapshot.clone()));
+        if kept.is_empty() {
+            tokio::spawn(let_go(Arc::downgrade(&self.kept)));
+        }
+        kept.push_back(Kept { resource: resource.into(), snapshot: snapshot.clone(), used: Instant::now() });
         while kept.len() > self.most {
             kept.pop_front();
         }
@@ -122,17 +138,53 @@ impl Pages {
 
     pub(crate) fn get(&self, resource: &str, revision: Revision) -> Option<Snapshot> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = kept.iter().position(|(r, s)| &**r == resource && s.revision == revision)?;
-        let entry = kept.remove(at)?;
-        let snapshot = entry.1.clone();
+        let at = kept.iter().position(|k| &*k.resource == resource && k.snapshot.revision == revision)?;
+        let mut entry = kept.remove(at)?;
+        let snapshot = entry.snapshot.clone();
+        entry.used = Instant::now();
         kept.push_back(entry);
         Some(snapshot)
+    }
+}
+
+/// Lets snapshots go when their time has come; ends when there are none.
+async fn let_go(kept: Weak<Mutex<VecDeque<Kept>>>) {
+    let mut next = Instant::now() + KEPT;
+    loop {
+        tokio::time::sleep_until(next).await;
+        let Some(kept) = kept.upgrade() else { return };
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        while kept.front().is_some_and(|entry| entry.used + KEPT <= Instant::now()) {
+            kept.pop_front();
+        }
+        match kept.front() {
+            Some(entry) => next = entry.used + KEPT,
+            None => return,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn snapshots_go_when_nobody_pages_any_more() {
+        let store = carrack_store::Local::memory(carrack_store::Limits::default());
+        let pages = Pages::new(2);
+        let snapshot = carrack_store::Store::snapshot(&store, "pods");
+        for resource in ["a", "b", "c"] {
+            pages.keep(resource, &snapshot);
+        }
+        let there = |resource| pages.get(resource, snapshot.revision).is_some();
+        assert_eq!(["a", "b", "c"].map(there), [false, true, true]);
+        tokio::time::sleep(KEPT / 2).await;
+        assert!(there("b"));
+        tokio::time::sleep(KEPT / 2 + Duration::from_secs(1)).await;
+        assert_eq!(["b", "c"].map(there), [true, false]);
+        tokio::time::sleep(KEPT + Duration::from_secs(1)).await;
+        assert!(pages.kept.lock().unwrap().is_empty());
+    }
 
     #[test]
     fn tokens_read_back() {

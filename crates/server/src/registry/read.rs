@@ -176,10 +176,9 @@ impl Registry {
             }
             let snapshot = match token.revision {
                 None => self.newest(&call.kind).await?,
-                Some(revision) => {
-                    let kept = self.pages.get(&call.kind.resource, revision);
-                    kept.ok_or_else(|| pages::expired(&token, &scope.prefix()))?
-                }
+                Some(revision) => self
+                    .snapshot_at(&call.kind.resource, revision)
+                    .ok_or_else(|| pages::expired(&token, &scope.prefix()))?,
             };
             return Ok(self.page(snapshot, scope, options.limit, Some(token)));
         }
@@ -202,20 +201,8 @@ impl Registry {
         match (options.revision, options.revision_match) {
             (Some(revision), Some(VersionMatch::Exact)) => {
                 self.fresh(Some(revision)).await?;
-                if let Some(kept) = self.pages.get(resource, revision) {
-                    return Ok(kept);
-                }
-                let snapshot = self.store.snapshot(resource);
-                let unchanged = snapshot.revision == revision
-                    || self
-                        .store
-                        .watch(resource, revision)
-                        .and_then(|mut watch| watch.try_next())
-                        .is_ok_and(|events| !events.iter().any(|event| event.revision <= snapshot.revision));
-                if !unchanged {
-                    return Err(Status::expired("The resourceVersion for the provided list is too old."));
-                }
-                Ok(snapshot)
+                let too_old = || Status::expired("The resourceVersion for the provided list is too old.");
+                self.snapshot_at(resource, revision).ok_or_else(too_old)
             }
             (Some(0), _) => Ok(self.store.snapshot(resource)),
             (Some(revision), _) => {
@@ -224,6 +211,11 @@ impl Registry {
             }
             (None, _) => self.newest(&call.kind).await,
         }
+    }
+
+    /// A resource as it was: a snapshot that is kept for pages, or what the history says.
+    fn snapshot_at(&self, resource: &str, revision: Revision) -> Option<Snapshot> {
+        self.pages.get(resource, revision).or_else(|| self.store.snapshot_at(resource, revision).ok())
     }
 
     async fn newest(&self, kind: &Kind) -> Result<Snapshot, Status> {

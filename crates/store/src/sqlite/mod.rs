@@ -114,6 +114,15 @@ pub(crate) fn open(
     Ok((engine, loaded.shared))
 }
 
+/// Has SQLite look through every page.
+pub(crate) fn check_pages(engine: &mut Sqlite, path: &Path) -> Result<(), OpenError> {
+    let found: String = engine
+        .db
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        .map_err(|source| OpenError::sqlite(path, source))?;
+    if found == "ok" { Ok(()) } else { Err(OpenError::Damaged { path: path.into(), what: found }) }
+}
+
 /// The write-ahead log beside a database.
 fn wal(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
