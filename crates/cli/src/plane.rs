@@ -93,6 +93,7 @@ impl Plane {
         tasks.spawn(carrack_server::registry::expire_events(server.registry().clone()));
         if !options.disable.contains(&Part::Controllers) {
             tasks.spawn(quota::keep(server.registry().clone(), quotas));
+            tasks.spawn(bootstrap::keep_gathered(server.registry().clone()));
         }
         tasks.spawn(carrack_server::crd::run(server.registry().clone()));
         let resources = watch::channel(listable(&server.registry().kinds())).0;

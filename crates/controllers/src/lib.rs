@@ -6,6 +6,7 @@
 
 pub mod accounts;
 mod all_kinds;
+pub mod bootstrap_tokens;
 pub mod certificates;
 pub mod common;
 pub mod deployment;
@@ -15,6 +16,7 @@ pub mod namespace;
 pub mod node_lifecycle;
 pub mod pod_gc;
 pub mod replicaset;
+pub mod service_cidr;
 mod shell;
 pub mod taint_eviction;
 pub mod ttl_after_finished;
@@ -42,8 +44,10 @@ pub const NAMES: &[&str] = &[
     "replicaset",
     "replicationcontroller",
     "root-ca",
+    "service-cidr",
     "serviceaccount",
     "taint-eviction",
+    "tokencleaner",
     "ttl-after-finished",
     "volume-protection",
 ];
@@ -104,6 +108,12 @@ pub fn start(context: Context) -> Controllers {
     }
     if enabled("ttl-after-finished") {
         ttl_after_finished::start(&shared);
+    }
+    if enabled("service-cidr") {
+        service_cidr::start(&shared);
+    }
+    if enabled("tokencleaner") {
+        bootstrap_tokens::start(&shared);
     }
     if enabled("volume-protection") {
         volume_protection::start(&shared);

@@ -413,3 +413,176 @@ async fn nodes_ask_for_their_pods_tokens_only() {
     );
     ask(User::loopback(), free).await.unwrap();
 }
+
+#[tokio::test]
+async fn limits_and_standards_hold_pods_back() {
+    let cluster = cluster().await;
+    let range = json!({"metadata": {"namespace": "a", "name": "l"}, "spec": {"limits": [
+        {"type": "Container", "default": {"cpu": "200m"}, "defaultRequest": {"cpu": "100m"}, "max": {"cpu": "1"}}]}});
+    cluster.create("limitranges", range).await.unwrap();
+    let made = cluster.create("pods", pod("x")).await.unwrap();
+    let resources = json!({"limits": {"cpu": "200m"}, "requests": {"cpu": "100m"}});
+    assert_eq!(made["spec"]["containers"][0]["resources"], resources);
+    let mut greedy = pod("y");
+    greedy["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "2"}});
+    let expect = "pods \"y\" is forbidden: maximum cpu usage per Container is 1, but limit is 2";
+    refused(cluster.create("pods", greedy).await, 403, expect);
+    // Standards: enforced on pods, warned of on templates.
+    let all = User::loopback();
+    let label = |value: &'static str| {
+        move |namespace: &mut Value| {
+            namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = value.into();
+        }
+    };
+    let wrong = cluster.modify(&all, "namespaces", "", "a", label("high")).await;
+    refused(wrong, 422, "must be one of privileged, baseline, restricted");
+    cluster.modify(&all, "namespaces", "", "a", label("baseline")).await.unwrap();
+    let mut privileged = pod("z");
+    privileged["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
+    let expect = r#"pods "z" is forbidden: violates PodSecurity "baseline:latest": privileged (container "c" must not set securityContext.privileged=true)"#;
+    refused(cluster.create("pods", privileged.clone()).await, 403, expect);
+    let call = cluster.registry().call(all.clone(), "replicasets.apps", "a", "").unwrap();
+    let mut template = json!({"metadata": {"labels": {"a": "b"}}, "spec": privileged["spec"]});
+    template["spec"]["restartPolicy"] = "Always".into();
+    let set = json!({"metadata": {"name": "r"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}});
+    cluster.registry().create(&call, set).await.unwrap();
+    let warnings = call.warnings.take();
+    assert!(
+        warnings.iter().any(|w| w.starts_with(r#"would violate PodSecurity "baseline:latest""#)),
+        "{warnings:?}"
+    );
+    // Whom a stricter level would keep out is told when it is set.
+    let call = cluster.registry().call(all, "namespaces", "", "a").unwrap();
+    let stricter = cluster.registry().modify(&call, |namespace| {
+        label("restricted")(namespace);
+        Ok(())
+    });
+    stricter.await.unwrap();
+    let warnings = call.warnings.take();
+    assert!(
+        warnings[0]
+            .starts_with(r#"existing pods in namespace "a" violate the new PodSecurity enforce level"#),
+        "{warnings:?}"
+    );
+}
+
+#[tokio::test]
+async fn classes_fill_in_and_protect() {
+    let cluster = cluster().await;
+    let class = |name: &str| {
+        json!({"metadata": {"name": name, "annotations": {
+        "storageclass.kubernetes.io/is-default-class": "true"}}, "provisioner": "p", "allowVolumeExpansion": true})
+    };
+    cluster.create("storageclasses.storage.k8s.io", class("gold")).await.unwrap();
+    let claim = json!({"metadata": {"namespace": "a", "name": "c"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let made = cluster.create("persistentvolumeclaims", claim).await.unwrap();
+    assert_eq!(made["spec"]["storageClassName"], "gold");
+    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+    let grow = |claim: &mut Value| claim["spec"]["resources"]["requests"]["storage"] = "2Gi".into();
+    let (all, claims) = (User::loopback(), "persistentvolumeclaims");
+    let bound = |claim: &mut Value| claim["status"]["phase"] = "Bound".into();
+    cluster.modify(&all, "persistentvolumeclaims/status", "a", "c", bound).await.unwrap();
+    let forbid = |class: &mut Value| class["allowVolumeExpansion"] = false.into();
+    cluster.modify(&all, "storageclasses.storage.k8s.io", "", "gold", forbid).await.unwrap();
+    let stiff = cluster.modify(&all, claims, "a", "c", grow).await;
+    refused(
+        stiff,
+        403,
+        "only dynamically provisioned pvc can be resized and the storageclass that provisions",
+    );
+    let allow = |class: &mut Value| class["allowVolumeExpansion"] = true.into();
+    cluster.modify(&all, "storageclasses.storage.k8s.io", "", "gold", allow).await.unwrap();
+    cluster.modify(&all, claims, "a", "c", grow).await.unwrap();
+    let runtime = json!({"metadata": {"name": "vm"}, "handler": "vm", "overhead": {"podFixed": {"cpu": "1"}},
+        "scheduling": {"nodeSelector": {"vm": "yes"}}});
+    cluster.create("runtimeclasses.node.k8s.io", runtime).await.unwrap();
+    let mut with = pod("x");
+    with["spec"]["runtimeClassName"] = "vm".into();
+    let made = cluster.create("pods", with.clone()).await.unwrap();
+    assert_eq!(
+        (&made["spec"]["overhead"]["cpu"], &made["spec"]["nodeSelector"]["vm"]),
+        (&"1".into(), &"yes".into())
+    );
+    with["spec"]["nodeSelector"] = json!({"vm": "no"});
+    let expect = "conflict: runtimeClass.scheduling.nodeSelector[vm] = yes; pod.spec.nodeSelector[vm] = no";
+    refused(cluster.create("pods", with).await, 403, expect);
+    let mut alone = pod("y");
+    alone["spec"]["overhead"] = json!({"cpu": "1"});
+    let expect = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
+    refused(cluster.create("pods", alone).await, 403, expect);
+    let mut missing = pod("y");
+    missing["spec"]["runtimeClassName"] = "none".into();
+    refused(cluster.create("pods", missing).await, 403, r#"pod rejected: RuntimeClass "none" not found"#);
+}
+
+#[tokio::test]
+async fn certificates_are_decided_by_whom_their_signer_trusts() {
+    let cluster = cluster().await;
+    let request = |organization: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, organization);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+        use base64::Engine;
+        let encoded = base64::engine::general_purpose::STANDARD.encode(pem);
+        json!({"metadata": {"name": "r"}, "spec": {"request": encoded, "usages": ["client auth"],
+            "signerName": "kubernetes.io/kube-apiserver-client"}})
+    };
+    let resource = "certificatesigningrequests.certificates.k8s.io";
+    let expect = "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";
+    refused(cluster.create(resource, request("system:masters")).await, 403, expect);
+    let ann = User::new("ann", ["system:authenticated"]);
+    let mut forged = request("devs");
+    forged["spec"]["username"] = "king".into();
+    let made = cluster.create_as(&ann, resource, forged).await.unwrap();
+    assert_eq!(
+        (&made["spec"]["username"], &made["spec"]["groups"]),
+        (&"ann".into(), &json!(["system:authenticated"]))
+    );
+    let approve = |object: &mut Value| {
+        object["status"]["conditions"] =
+            json!([{"type": "Approved", "status": "True", "reason": "r", "message": "m"}]);
+    };
+    let approval = format!("{resource}/approval");
+    let refusal = cluster.modify(&ann, &approval, "", "r", approve).await;
+    let expect =
+        r#"user not permitted to approve requests with signerName "kubernetes.io/kube-apiserver-client""#;
+    refused(refusal, 403, expect);
+    let done = cluster.modify(&User::loopback(), &approval, "", "r", approve).await.unwrap();
+    assert!(done["status"]["conditions"][0]["lastTransitionTime"].is_string());
+    let back =
+        cluster.modify(&User::loopback(), &approval, "", "r", |object| object["status"] = json!({})).await;
+    refused(back, 422, r#"updates may not remove a condition of type "Approved""#);
+    // The spec does not change, and a certificate comes through the status only.
+    let kept = cluster
+        .modify(&User::loopback(), resource, "", "r", |object| object["spec"]["usages"] = json!([]))
+        .await;
+    assert_eq!(kept.unwrap()["spec"]["usages"], json!(["client auth"]));
+    let wrong = |object: &mut Value| object["status"]["certificate"] = "eA==".into();
+    let status = cluster.modify(&User::loopback(), &format!("{resource}/status"), "", "r", wrong).await;
+    refused(status, 422, "must contain at least one CERTIFICATE PEM block");
+}
+
+#[tokio::test]
+async fn nobody_blocks_what_they_could_not_finalize() {
+    let cluster = cluster().await;
+    let group = "rbac.authorization.k8s.io";
+    let role = json!({"metadata": {"name": "maps"}, "rules": [
+        {"verbs": ["create", "update"], "apiGroups": [""], "resources": ["configmaps"]}]});
+    cluster.create(&format!("clusterroles.{group}"), role).await.unwrap();
+    let bind = json!({"metadata": {"name": "maps"},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "maps"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": "ann"}]});
+    cluster.create(&format!("clusterrolebindings.{group}"), bind).await.unwrap();
+    let ann = User::new("ann", ["system:authenticated"]);
+    let owner = |block: bool| json!([{"apiVersion": "v1", "kind": "Pod", "name": "p1", "uid": "u", "blockOwnerDeletion": block}]);
+    let map = |name: &str, owners: Value| json!({"metadata": {"namespace": "a", "name": name, "ownerReferences": owners}});
+    cluster.create_as(&ann, "configmaps", map("m", owner(false))).await.unwrap();
+    let expect = "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: ";
+    refused(cluster.create_as(&ann, "configmaps", map("n", owner(true))).await, 403, expect);
+    let change = cluster
+        .modify(&ann, "configmaps", "a", "m", |m| m["metadata"]["ownerReferences"][0]["name"] = "p2".into())
+        .await;
+    refused(change, 403, "cannot set an ownerRef on a resource you can't delete: ");
+}

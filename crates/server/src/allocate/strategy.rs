@@ -20,7 +20,7 @@ use super::families::{
     needs_health_port, node_port,
 };
 use super::held::{self, Claim, Holder};
-use super::{Ranges, range};
+use super::{AddressRange, Ranges, range};
 use crate::auth::node::references::{items, text};
 use crate::registry::{Call, Registry};
 use crate::request::User;
@@ -46,6 +46,25 @@ impl Services {
     /// Allocates from `ranges`.
     pub fn new(store: Arc<dyn Store>, ranges: Ranges) -> Self {
         Self { store, ranges }
+    }
+
+    /// The cluster's own ranges, then those of ServiceCIDRs that are ready.
+    fn address_ranges(&self) -> Vec<AddressRange> {
+        let mut ranges = self.ranges.addresses.clone();
+        for cidr in self.store.snapshot("servicecidrs.networking.k8s.io").iter() {
+            let object = cidr.decode();
+            let ready = items(&object, "/status/conditions")
+                .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+            if ready && !cidr.header().deleting {
+                let own = items(&object, "/spec/cidrs").filter_map(|c| AddressRange::parse(c.as_str()?));
+                own.for_each(|range| {
+                    if !ranges.contains(&range) {
+                        ranges.push(range);
+                    }
+                });
+            }
+        }
+        ranges
     }
 
     fn prepare(&self, service: &mut Value, old: Option<&Value>) {
@@ -200,7 +219,7 @@ impl Taken<'_> {
             invalid(service, vec![error]).err().unwrap_or_else(|| Status::internal(detail))
         };
         let address: IpAddr = asked.parse().map_err(|_| refused("invalid address"))?;
-        if !self.services.ranges.addresses.iter().any(|range| range.contains(address)) {
+        if !self.services.address_ranges().iter().any(|range| range.contains(address)) {
             return Err(refused("the provided network does not match the current range"));
         }
         match self.take_address(address).await? {
@@ -211,9 +230,8 @@ impl Taken<'_> {
 
     /// Takes any free address.
     async fn next_address(&mut self, service: &Value, family: families::Family) -> Result<String, Status> {
-        let ranges = &self.services.ranges.addresses;
-        let ranges: Vec<_> = ranges.iter().filter(|range| range.family() == family).copied().collect();
-        for range in ranges {
+        let ranges = self.services.address_ranges();
+        for range in ranges.into_iter().filter(|range| range.family() == family) {
             for address in range.candidates(self.seed) {
                 let free = self.services.store.get(&held::address_key(address)).is_none();
                 if free && self.take_address(address).await? == Claim::Taken {

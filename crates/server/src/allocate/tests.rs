@@ -243,3 +243,26 @@ async fn another_try_takes_up_what_a_crash_left() {
     create(registry, "x", json!({"clusterIP": "10.96.0.7"})).await.unwrap();
     assert_eq!(held(registry), ["10.96.0.7"]);
 }
+
+#[tokio::test]
+async fn ranges_that_are_added_count_once_they_are_ready() {
+    let server = one();
+    let registry = server.registry();
+    let far = json!({"clusterIP": "10.99.0.7"});
+    let refused = create(registry, "x", far.clone()).await.unwrap_err();
+    assert!(refused.message.contains("does not match the current range"), "{}", refused.message);
+    let cidrs = "servicecidrs.networking.k8s.io";
+    let call = registry.call(User::loopback(), cidrs, "", "").unwrap();
+    let more = json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["10.99.0.0/24"]}});
+    registry.create(&call, more).await.unwrap();
+    create(registry, "x", far.clone()).await.unwrap_err();
+    let call = registry.call(User::loopback(), cidrs, "", "more").unwrap().on("status");
+    let ready = registry.modify(&call, |range| {
+        range["status"] = json!({"conditions": [{"type": "Ready", "status": "True", "reason": "r",
+            "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        Ok(())
+    });
+    ready.await.unwrap();
+    let made = create(registry, "x", far).await.unwrap();
+    assert_eq!(made["spec"]["clusterIPs"], json!(["10.99.0.7"]));
+}

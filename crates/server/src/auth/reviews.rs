@@ -9,6 +9,7 @@ use std::sync::Arc;
 use carrack_api::Value;
 use carrack_api::field::{Error, Errors, Path};
 use carrack_api::status::Status;
+use carrack_api::validation::names;
 use futures::future::BoxFuture;
 use serde_json::{Map, json};
 
@@ -64,12 +65,12 @@ impl Action for TokenReview {
 
 impl TokenReview {
     fn review(&self, mut body: Value) -> Result<Value, Status> {
-        let Some(token) = text(&body, "/spec/token") else {
+        let Some(token) = text(&body, "/spec/token").map(str::to_owned) else {
             return Err(Status::bad_request("token is required for TokenReview in authentication"));
         };
         let audiences = items(&body, "/spec/audiences").filter_map(Value::as_str).map(str::to_owned);
         let audiences: Vec<String> = audiences.collect();
-        if let Some(user) = self.0.bootstrap_tokens().verify(token) {
+        if let Some(user) = self.0.bootstrap_tokens().verify(&token) {
             // Such tokens name no audience: they are for the API.
             let own = &self.0.config().audiences;
             let common: Vec<&String> = own.iter().filter(|a| audiences.contains(a)).collect();
@@ -79,12 +80,23 @@ impl TokenReview {
                 return Ok(body);
             }
         }
-        body["status"] = match self.0.verify(token, &audiences) {
+        // What the author wrote into the status stays where nothing is known.
+        let status = &mut body["status"];
+        if !status.is_object() {
+            *status = json!({});
+        }
+        match self.0.verify(&token, &audiences) {
             Ok((user, audiences)) => {
-                json!({"authenticated": true, "user": info(&user), "audiences": audiences})
+                *status = json!({"authenticated": true, "user": info(&user), "audiences": audiences});
             }
-            Err(reason) => json!({"user": {}, "error": worded(&reason.to_string())}),
-        };
+            Err(reason) => {
+                if let Some(status) = status.as_object_mut() {
+                    status.remove("authenticated");
+                    status.entry("user").or_insert_with(|| json!({}));
+                    status.insert("error".into(), worded(&reason.to_string()).into());
+                }
+            }
+        }
         Ok(body)
     }
 }
@@ -103,7 +115,7 @@ impl Action for SelfReview {
         _: &'a Registry,
         mut body: Value,
     ) -> BoxFuture<'a, Result<Value, Status>> {
-        body["metadata"]["creationTimestamp"] = crate::clock::rfc3339(call.now).into();
+        body["metadata"] = json!({"creationTimestamp": crate::clock::rfc3339(call.now)});
         body["status"] = json!({ "userInfo": info(&call.user) });
         Box::pin(std::future::ready(Ok(body)))
     }
@@ -137,7 +149,7 @@ impl RulesReview {
                 |rule: &&super::rbac::Rule| !(if urls { &rule.urls } else { &rule.resources }).is_empty();
             rules.iter().filter(which).map(|rule| rule.to_value()).collect()
         };
-        body["spec"] = json!({});
+        (body["metadata"], body["spec"]) = (json!({}), json!({}));
         body["status"] =
             json!({ "resourceRules": of(false), "nonResourceRules": of(true), "incomplete": is_node });
         if !errors.is_empty() {
@@ -210,12 +222,15 @@ impl AccessReview {
             let detail = "at least one of user or group must be specified";
             errors.push(Error::invalid(&spec.child("user"), "", detail));
         }
+        check_selectors(&body["spec"]["resourceAttributes"], &spec.child("resourceAttributes"), &mut errors);
         let local = self.who == Who::Local;
         let mut meta = body.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
         meta.retain(|field, value| field != "managedFields" && !value.is_null());
         if meta.keys().any(|field| !(local && field == "namespace")) {
             let detail = if local { "must be empty except for namespace" } else { "must be empty" };
-            errors.push(Error::invalid(&Path::ROOT.child("metadata"), meta, detail));
+            let mut error = Error::invalid(&Path::ROOT.child("metadata"), "", detail);
+            error.message = format!("Invalid value: {}: {detail}", in_go_order(&body["metadata"], &META));
+            errors.push(error);
         }
         if local {
             let asked = text(body, "/spec/resourceAttributes/namespace").unwrap_or_default();
@@ -230,6 +245,97 @@ impl AccessReview {
             }
         }
         errors
+    }
+}
+
+/// Fields of `ObjectMeta` in the order of its Go type, in which errors show them.
+const META: [&str; 15] = [
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+];
+const OWNER: [&str; 6] = ["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+const MANAGED: [&str; 7] =
+    ["manager", "operation", "apiVersion", "time", "fieldsType", "fieldsV1", "subresource"];
+
+/// JSON with fields in a given order.
+fn in_go_order(value: &Value, order: &[&str]) -> String {
+    let field = |name: &&str| {
+        let value = value.get(name).filter(|value| !value.is_null())?;
+        let list = |order: &[&str]| {
+            let each = value.as_array().into_iter().flatten().map(|one| in_go_order(one, order));
+            format!("[{}]", each.collect::<Vec<_>>().join(","))
+        };
+        let json = match *name {
+            "ownerReferences" => list(&OWNER),
+            "managedFields" => list(&MANAGED),
+            _ => value.to_string(),
+        };
+        Some(format!("{name:?}:{json}"))
+    };
+    format!("{{{}}}", order.iter().filter_map(field).collect::<Vec<_>>().join(","))
+}
+
+/// Selectors are given raw or as requirements.
+fn check_selectors(attributes: &Value, path: &Path<'_>, errors: &mut Errors) {
+    for field in ["fieldSelector", "labelSelector"] {
+        let (selector, path) = (&attributes[field], path.child(field));
+        if !selector.is_object() {
+            continue;
+        }
+        let raw = text(selector, "/rawSelector").unwrap_or_default();
+        let count = items(selector, "/requirements").count();
+        if !raw.is_empty() && count > 0 {
+            let detail = "may not specified at the same time as requirements";
+            errors.push(Error::invalid(&path.child("rawSelector"), raw, detail));
+        }
+        if raw.is_empty() && count == 0 {
+            let detail = format!("when {path} is specified, requirements or rawSelector is required");
+            errors.push(Error::required(&path.child("requirements"), &detail));
+        }
+        let list = path.child("requirements");
+        for (at, requirement) in items(selector, "/requirements").enumerate() {
+            check_requirement(requirement, field == "labelSelector", &list.index(at), errors);
+        }
+    }
+}
+
+fn check_requirement(requirement: &Value, label: bool, path: &Path<'_>, errors: &mut Errors) {
+    let key = text(requirement, "/key").unwrap_or_default();
+    if !label && key.is_empty() {
+        errors.push(Error::required(&path.child("key"), "must be specified"));
+    }
+    let values: Vec<&str> = items(requirement, "/values").filter_map(Value::as_str).collect();
+    let at = path.child("values");
+    match text(requirement, "/operator").unwrap_or_default() {
+        "In" | "NotIn" if values.is_empty() => {
+            errors.push(Error::required(&at, "must be specified when `operator` is 'In' or 'NotIn'"));
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            errors.push(Error::forbidden(&at, detail));
+        }
+        _ => {}
+    }
+    if label {
+        let key_path = path.child("key");
+        errors.extend(names::qualified_name(key).iter().map(|m| Error::invalid(&key_path, key, m)));
+        for (i, value) in values.iter().enumerate() {
+            let messages = names::label_value(value);
+            errors.extend(messages.iter().map(|m| Error::invalid(&at.index(i), *value, m)));
+        }
     }
 }
 

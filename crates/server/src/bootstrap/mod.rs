@@ -62,33 +62,33 @@ pub async fn bootstrap_roles(registry: &Registry) -> Result<(), Status> {
     ensure_all(registry, objects).await
 }
 
-/// Puts back what leads to the API whenever someone deletes or changes it, and writes
-/// into aggregated roles what they gather, for as long as the server runs.
+/// Puts back what leads to the API whenever someone deletes or changes it, for as long
+/// as the server runs.
 pub async fn keep(registry: Arc<Registry>, config: BootstrapConfig) {
     let keys: Vec<Key> = objects::in_namespaces(&config).iter().map(|(r, o)| key_of(r, o)).collect();
-    let objects = async {
-        loop {
-            let revision = registry.store().revision();
-            if let Err(error) = bootstrap(&registry, &config).await {
-                tracing::warn!(%error, "cannot put back the cluster's own objects");
-            }
-            changed(&registry, &keys, revision).await;
+    loop {
+        let revision = registry.store().revision();
+        if let Err(error) = bootstrap(&registry, &config).await {
+            tracing::warn!(%error, "cannot put back the cluster's own objects");
         }
-    };
-    let roles = async {
-        let rbac = Rbac::new(registry.store().clone());
-        loop {
-            let revision = registry.store().revision();
-            if let Err(error) = write_gathered(&registry, &rbac).await {
-                tracing::warn!(%error, "cannot write what an aggregated role gathers");
-            }
-            match registry.store().watch(CLUSTER_ROLES, revision) {
-                Ok(mut watch) => _ = watch.next().await,
-                Err(_) => tokio::task::yield_now().await,
-            }
+        changed(&registry, &keys, revision).await;
+    }
+}
+
+/// Writes into aggregated roles what they gather, for as long as the server runs. (A
+/// controller upstream; it stands here because it shares the rights' index.)
+pub async fn keep_gathered(registry: Arc<Registry>) {
+    let rbac = Rbac::new(registry.store().clone());
+    loop {
+        let revision = registry.store().revision();
+        if let Err(error) = write_gathered(&registry, &rbac).await {
+            tracing::warn!(%error, "cannot write what an aggregated role gathers");
         }
-    };
-    let ((), ()) = tokio::join!(objects, roles);
+        match registry.store().watch(CLUSTER_ROLES, revision) {
+            Ok(mut watch) => _ = watch.next().await,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
 }
 
 /// Rights go by what an aggregated role gathers at the moment of asking; what is

@@ -119,7 +119,7 @@ async fn writes_into_roles_what_they_gather() {
     });
     let call = registry.call(User::loopback(), CLUSTER_ROLES, "", "").unwrap();
     registry.create(&call, role).await.unwrap();
-    let keeper = tokio::spawn(keep(registry.clone(), config([192, 0, 2, 7])));
+    let keeper = tokio::spawn(keep_gathered(registry.clone()));
     for name in ["view", "edit", "admin"] {
         let key = format!("{CLUSTER_ROLES} /{name}");
         while !get(registry, &key)["rules"].as_array().unwrap().contains(&rule) {

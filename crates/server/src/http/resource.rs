@@ -228,8 +228,13 @@ impl Context<'_> {
     }
 
     /// A resource that is not stored answers by acting.
-    async fn act(&mut self, accept: Accept, object: carrack_api::Value) -> Result<Response<Body>, Status> {
+    async fn act(
+        &mut self,
+        accept: Accept,
+        mut object: carrack_api::Value,
+    ) -> Result<Response<Body>, Status> {
         let registry = &self.state.registry;
+        registry.prepare_action(&self.call, &mut object);
         let action = registry.action(&self.call.kind.resource).ok_or_else(|| self.not_served())?;
         let answer = action.act(&self.call, registry, object).await?;
         Ok(output::value(accept, Some(&self.view), &answer, StatusCode::CREATED))

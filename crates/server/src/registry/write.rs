@@ -170,6 +170,15 @@ impl Registry {
         Err(Status::invalid(&kind.group, &kind.kind, meta::text(object, "name"), &errors))
     }
 
+    /// What every POST does to a body that is acted on and not stored: what only the
+    /// server writes goes, and managedFields say who sent it.
+    pub(crate) fn prepare_action(&self, call: &Call, object: &mut Value) {
+        let system =
+            ["selfLink", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"];
+        system.iter().for_each(|field| _ = meta::of(object).remove(*field));
+        self.manage(call, None, object);
+    }
+
     /// Records in managedFields what the call changed. What the server itself changes
     /// later on is nobody's.
     pub(crate) fn manage(&self, call: &Call, old: Option<&Value>, object: &mut Value) {
