@@ -5,6 +5,7 @@
 //! chance takes it as an argument. Every other crate may lean on this one; it
 //! leans on none of them.
 
+pub mod budget;
 pub mod columns;
 pub mod convert;
 pub mod crd;

@@ -6,6 +6,8 @@
 //! generation, is the registry's part for all kinds. What needs other objects (addresses)
 //! or chance is the server's. Dropping what a default server does not know is decoding's.
 
+pub mod pods;
+
 use serde_json::{Map, Value, json};
 
 use crate::Kind;

@@ -10,6 +10,7 @@ pub mod bootstrap_tokens;
 pub mod certificates;
 pub mod common;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod garbage;
 pub mod namespace;
@@ -35,6 +36,7 @@ use tokio::task::JoinSet;
 pub const NAMES: &[&str] = &[
     "certificates",
     "deployment",
+    "disruption",
     "endpoints",
     "endpointslice",
     "garbage",
@@ -96,6 +98,9 @@ pub fn start(context: Context) -> Controllers {
     let enabled = |name: &str| !context.disabled.contains(name);
     if enabled("deployment") {
         deployment::start(&shared);
+    }
+    if enabled("disruption") {
+        disruption::start(&shared);
     }
     if enabled("replicaset") {
         replicaset::start(&shared);

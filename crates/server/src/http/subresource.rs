@@ -86,6 +86,9 @@ async fn eviction(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
     let accept = context.accept(Route::One)?;
     context.read_options("CreateOptions")?;
     let eviction = body(context)?;
+    if eviction["metadata"]["name"].as_str().unwrap_or_default() != &*context.call.name {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
     let asked = &eviction["deleteOptions"];
     let text = |value: &Value| value.as_str().map(Box::from);
     let options = DeleteOptions {
@@ -97,7 +100,7 @@ async fn eviction(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
     if asked["dryRun"].as_array().is_some_and(|values| !values.is_empty()) {
         context.call.options.dry_run = true;
     }
-    context.state.registry.delete(&context.call, &options).await?;
+    context.state.registry.evict(&context.call, &options).await?;
     Ok(output::success(accept, StatusCode::CREATED, Value::Null))
 }
 

@@ -59,6 +59,8 @@ fn scheduled(pod: &mut Value, now: &str) {
     if !observed.is_null() {
         condition["observedGeneration"] = observed;
     }
+    // Where room was made for it does not matter any more.
+    pod["status"].as_object_mut().map(|status| status.remove("nominatedNodeName"));
     if !pod["status"]["conditions"].is_array() {
         pod["status"]["conditions"] = json!([]);
     }

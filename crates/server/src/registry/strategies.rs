@@ -10,6 +10,7 @@ use serde_json::{Map, json};
 use super::call::Call;
 use super::certificates::SigningRequests;
 use super::meta;
+use crate::clock::rfc3339;
 use crate::seams::{Removal, Strategy};
 
 /// The strategies that every server has.
@@ -27,8 +28,9 @@ pub(crate) fn builtin() -> HashMap<Box<str>, Arc<dyn Strategy>> {
 struct Pods;
 
 impl Strategy for Pods {
-    fn prepare_create(&self, _call: &Call, pod: &mut Value) {
+    fn prepare_create(&self, call: &Call, pod: &mut Value) {
         pod["status"] = json!({"phase": "Pending", "qosClass": qos(&pod["spec"])});
+        carrack_api::prepare::pods::create(pod, &rfc3339(call.now));
     }
 
     fn prepare_update(&self, call: &Call, pod: &mut Value, old: &Value) {
