@@ -5,12 +5,13 @@ SHELL := /bin/bash
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE := target/$(TARGET)/release/carrack
 DEBUG := target/$(TARGET)/debug/carrack
+EXAMPLES := target/$(TARGET)/debug/examples
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export CARGO_TERM_COLOR ?= auto
 
 -include upstream.mk
 
-.PHONY: help build up down test lint unit lab deny bench differential clean
+.PHONY: help build up down test lint unit lab deny bench differential scheduler-differential clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -48,6 +49,15 @@ differential: ## Send the same requests to upstream's kube-apiserver and to Carr
 	cargo build --package carrack
 	$(MAKE) $(UPSTREAM_BIN)/kube-apiserver $(UPSTREAM_BIN)/etcd $(UPSTREAM_BIN)/kubectl
 	CARRACK_BIN=$(DEBUG) cargo run --package carrack-lab --bin differential
+
+scheduler-differential: ## Compare decisions with kube-scheduler's on generated cluster states; SEED and STATES choose them
+	cargo build --package carrack-scheduler --example differential
+	$(MAKE) $(UPSTREAM_BIN)/scheduler-answers
+	@mkdir -p target/scheduler
+	$(EXAMPLES)/differential generate $(or $(SEED),1) $(or $(STATES),2000) > target/scheduler/states
+	$(EXAMPLES)/differential decide < target/scheduler/states > target/scheduler/ours
+	$(UPSTREAM_BIN)/scheduler-answers < target/scheduler/states > target/scheduler/theirs
+	$(EXAMPLES)/differential compare target/scheduler/states target/scheduler/ours target/scheduler/theirs
 
 deny: ## Licences, advisories and duplicate dependencies (installs cargo-deny when absent)
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

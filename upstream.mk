@@ -25,6 +25,12 @@ $(UPSTREAM_BIN)/agnhost: tests/upstream/go.mod
 	cd tests/upstream && $(UPSTREAM_BUILD) -ldflags "-s -w" -o $(UPSTREAM_OUT) k8s.io/kubernetes/test/images/agnhost
 	@touch $@
 
+# What kube-scheduler's plugins make of cluster states.
+$(UPSTREAM_BIN)/scheduler-answers: tests/upstream/go.mod tests/upstream/scheduler/main.go
+	@mkdir -p $(@D)
+	cd tests/upstream && $(UPSTREAM_BUILD) -ldflags "-s -w" -o $(UPSTREAM_OUT) ./scheduler
+	@touch $@
+
 $(UPSTREAM_BIN)/e2e.test: tests/upstream/go.mod
 	@mkdir -p $(@D)
 	cd tests/upstream && CGO_ENABLED=0 go test -c -trimpath -ldflags "$(UPSTREAM_FLAGS)" -o $(UPSTREAM_OUT) k8s.io/kubernetes/test/e2e

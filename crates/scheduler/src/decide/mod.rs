@@ -8,6 +8,7 @@ mod affinity;
 mod anchors;
 mod budgets;
 mod cycle;
+mod explain;
 pub mod hints;
 mod labels;
 mod local;
@@ -35,6 +36,7 @@ use carrack_client::backoff::mix;
 pub use affinity::{Affinity, NodeRequirement, NodeTerm};
 pub use budgets::BudgetInfo;
 pub use cycle::Cycle;
+pub use explain::{Explanation, explain};
 pub use labels::{LabelSet, Selector};
 pub use local::Memory;
 pub use node::{NodeFacts, NodeInfo, Taint};
@@ -116,21 +118,6 @@ pub fn decide(
     let volumes = cycle.volume_plan(snapshot, node).unwrap_or_default();
     let (node, feasible) = (String::from(&*node.facts.name), found.feasible.len());
     (Decision::Place { node, feasible, volumes }, next)
-}
-
-/// All nodes that would do, in order of their names: for comparing with others.
-pub fn feasible(
-    snapshot: &mut Snapshot,
-    pod: &Arc<PodInfo>,
-    profile: &Profile,
-) -> Result<Vec<String>, Refusal> {
-    let mut cycle = Cycle::prepare(snapshot, pod, profile)?;
-    let all = Profile { percentage_of_nodes_to_score: Some(100), ..profile.clone() };
-    let found = find(snapshot, &mut Memory::default(), &mut cycle, (0, &all), 0, false);
-    let mut names: Vec<String> =
-        found.feasible.iter().map(|slot| String::from(&*snapshot.at(*slot).facts.name)).collect();
-    names.sort();
-    Ok(names)
 }
 
 /// What a search found.

@@ -10,7 +10,7 @@ use carrack_api::{Key, Record, Value};
 use super::affinity::Affinity;
 use super::labels::LabelSet;
 use super::node::Taint;
-use super::resources::{Resources, is_resized, pod_requests};
+use super::resources::{Purpose, Resources, is_resized, pod_requests};
 use super::spreading::SpreadConstraint;
 use super::terms::PodTerms;
 use super::volumes::{Disk, Mount};
@@ -72,8 +72,10 @@ pub struct PodInfo {
 pub struct Needs {
     /// What it asks for.
     pub requests: Resources,
-    /// What it counts as when scoring.
+    /// What it counts as on a node when others are scored.
     pub weight: Resources,
+    /// What it counts as when it is scored itself.
+    pub wish: Resources,
     /// Ports of the node that it needs.
     pub host_ports: Vec<HostPort>,
     /// What it wants of its node.
@@ -124,7 +126,10 @@ impl PodInfo {
         let preempted = condition("DisruptionTarget")
             .is_some_and(|one| one["status"] == "True" && one["reason"] == "PreemptionByScheduler");
         let resized = is_resized(status).then(|| {
-            Box::new((pod_requests(spec, Some(status), false), pod_requests(spec, Some(status), true)))
+            Box::new((
+                pod_requests(spec, Some(status), Purpose::Fit),
+                pod_requests(spec, Some(status), Purpose::Hold),
+            ))
         });
         let needs = Needs::read(spec);
         let gates = list(&spec["schedulingGates"]).map(|gate| text(&gate["name"]));
@@ -195,8 +200,9 @@ impl Needs {
     pub fn read(spec: &Value) -> Self {
         let all = list(&spec["initContainers"]).chain(list(&spec["containers"]));
         Self {
-            requests: pod_requests(spec, None, false),
-            weight: pod_requests(spec, None, true),
+            requests: pod_requests(spec, None, Purpose::Fit),
+            weight: pod_requests(spec, None, Purpose::Hold),
+            wish: pod_requests(spec, None, Purpose::Score),
             host_ports: host_ports(spec),
             affinity: Affinity::read(spec),
             tolerations: list(&spec["tolerations"]).map(Toleration::read).collect(),

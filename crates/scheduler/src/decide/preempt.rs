@@ -108,7 +108,7 @@ fn ineligible(snapshot: &Snapshot, pod: &PodInfo, refused: &[(u32, Arc<Refusal>)
 }
 
 /// The fewest victims on a node, and how many of them violate a budget.
-fn victims(
+pub(super) fn victims(
     snapshot: &Snapshot,
     cycle: &mut Cycle<'_>,
     slot: u32,

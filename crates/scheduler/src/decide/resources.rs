@@ -88,12 +88,30 @@ impl Resources {
     }
 }
 
+/// What the sum is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Whether it fits.
+    Fit,
+    /// How full a node counts when it is there: what asks for nothing counts a little.
+    Hold,
+    /// How full a node would count with it. As upstream, requests of the whole pod do
+    /// not matter for this.
+    Score,
+}
+
 /// What a pod asks for: its containers and sidecars together, or its largest moment
 /// of initialisation (KEP-753); pod-level requests instead where given (KEP-2837);
 /// and its overhead. With a status, what was resized counts as the larger of what is
-/// wanted and what is held (KEP-1287). With `for_scoring`, containers that ask for
-/// nothing count a little.
-pub fn pod_requests(spec: &Value, status: Option<&Value>, for_scoring: bool) -> Resources {
+/// wanted and what is held (KEP-1287).
+pub fn pod_requests(spec: &Value, status: Option<&Value>, purpose: Purpose) -> Resources {
+    let level = &spec["resources"]["requests"];
+    let whole = purpose != Purpose::Score;
+    let (mut cpu, mut memory) = (purpose != Purpose::Fit, purpose != Purpose::Fit);
+    if purpose == Purpose::Hold && level.as_object().is_some_and(|level| !level.is_empty()) {
+        let asked = pod_requests(spec, status, Purpose::Fit);
+        (cpu, memory) = (asked.milli_cpu == 0, asked.memory == 0);
+    }
     let resize = status.filter(|status| is_resized(status));
     let infeasible = resize.is_some_and(is_infeasible);
     let request = |container: &Value, statuses: &str| {
@@ -106,10 +124,10 @@ pub fn pod_requests(spec: &Value, status: Option<&Value>, for_scoring: bool) -> 
         if let Some(found) = found {
             resources = effective(resources, found, infeasible);
         }
-        if for_scoring && wanted["cpu"].is_null() && resources.milli_cpu == 0 {
+        if cpu && wanted["cpu"].is_null() && resources.milli_cpu == 0 {
             resources.milli_cpu = DEFAULT_MILLI_CPU;
         }
-        if for_scoring && wanted["memory"].is_null() && resources.memory == 0 {
+        if memory && wanted["memory"].is_null() && resources.memory == 0 {
             resources.memory = DEFAULT_MEMORY;
         }
         resources
@@ -131,7 +149,9 @@ pub fn pod_requests(spec: &Value, status: Option<&Value>, for_scoring: bool) -> 
         initialising.raise(&now);
     }
     total.raise(&initialising);
-    pod_level(&mut total, &spec["resources"]["requests"], resize, infeasible);
+    if whole {
+        pod_level(&mut total, level, resize, infeasible);
+    }
     total.add(&Resources::read(&spec["overhead"]));
     total
 }
@@ -186,7 +206,7 @@ mod tests {
     use serde_json::json;
 
     fn check(spec: Value, milli_cpu: i64, memory: i64) {
-        let got = pod_requests(&spec, None, false);
+        let got = pod_requests(&spec, None, Purpose::Fit);
         assert_eq!((got.milli_cpu, got.memory), (milli_cpu, memory), "{spec}");
     }
 
@@ -218,8 +238,11 @@ mod tests {
 
     #[test]
     fn silence_counts_a_little_when_scoring() {
-        let got =
-            pod_requests(&json!({"containers": [{}, {"resources": {"requests": {"cpu": "1"}}}]}), None, true);
+        let got = pod_requests(
+            &json!({"containers": [{}, {"resources": {"requests": {"cpu": "1"}}}]}),
+            None,
+            Purpose::Score,
+        );
         assert_eq!((got.milli_cpu, got.memory), (1100, 400 << 20));
     }
 }

@@ -49,7 +49,7 @@ pub fn least_allocated(needs: &Needs, node: &NodeInfo) -> i64 {
         requested if requested > capacity => Some(0),
         requested => Some((capacity - requested) * MAX_SCORE / capacity),
     };
-    let (held, wanted, all) = (&node.weight, &needs.weight, &node.facts.allocatable);
+    let (held, wanted, all) = (&node.weight, &needs.wish, &node.facts.allocatable);
     let cpu = free(held.milli_cpu, wanted.milli_cpu, all.milli_cpu);
     let memory = free(held.memory, wanted.memory, all.memory);
     match (cpu, memory) {
