@@ -15,15 +15,16 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs each line of a script as kubectl arguments (a shell splits them) and returns a
 /// transcript: the line, its exit code when it is not 0, and what it said. `kubectl` makes a
-/// command that runs the given shell text with `$K` being kubectl. Empty lines and
-/// comments are skipped.
+/// command that runs the given shell text with `$K` being kubectl; a line that says `$K`
+/// itself is shell as it stands. Empty lines and comments are skipped.
 ///
 /// # Errors
 /// A command cannot be run.
 pub fn transcript(script: &str, kubectl: impl Fn(&str) -> Result<Command>) -> Result<String> {
     let mut text = String::new();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let output = output(kubectl(&format!("$K {line}"))?, LIMIT)?;
+        let shell = if line.contains("$K ") { line.to_owned() } else { format!("$K {line}") };
+        let output = output(kubectl(&shell)?, LIMIT)?;
         let _ = writeln!(text, "$ kubectl {line}");
         let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
         said.push_str(&String::from_utf8_lossy(&output.stderr));
@@ -57,6 +58,9 @@ pub fn normal(line: &str) -> String {
         let at = line.find(field.trim_end_matches(':')).unwrap_or(0);
         return format!("{}{field} …", &line[..at]);
     }
+    if let Some((field, _)) = line.split_once(':').filter(|_| line.ends_with(" +0000")) {
+        return format!("{field}: TIME");
+    }
     if line.starts_with("--- /tmp/") || line.starts_with("+++ /tmp/") {
         return line[..3].to_owned();
     }
@@ -74,6 +78,7 @@ fn word(word: &str) -> String {
     if let Some((name, _)) = word.split_once("kube-api-access-") {
         return format!("{name}kube-api-access-…");
     }
+    let word = &*generated(word);
     let bare = word.trim_matches(|c: char| "\",;()".contains(c));
     let is_age = bare.len() < 8
         && bare.starts_with(|c: char| c.is_ascii_digit())
@@ -87,6 +92,29 @@ fn word(word: &str) -> String {
         (.., true) => word.replace(bare, "UID"),
         _ => word.to_owned(),
     }
+}
+
+/// A word without the generated end of a pod's name, its address, and digests.
+fn generated(word: &str) -> String {
+    let in_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let random = |end: &str| end.chars().all(|c| "bcdfghjklmnpqrstvwxz2456789".contains(c));
+    let mut text = String::new();
+    for piece in word.split_inclusive(|c| !in_name(c)) {
+        let name = piece.trim_end_matches(|c| !in_name(c));
+        let rest = &piece[name.len()..];
+        let parts: Vec<&str> = name.rsplitn(3, '-').collect();
+        match *parts {
+            [end, hash, base] if end.len() == 5 && hash.len() >= 8 && random(end) && random(hash) => {
+                text.push_str(&format!("{base}-HASH-POD{rest}"));
+            }
+            [digest] if digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit()) => {
+                text.push_str(&format!("DIGEST{rest}"));
+            }
+            [address] if address.starts_with("10.42.") => text.push_str(&format!("10.42.ADDRESS{rest}")),
+            _ => text.push_str(piece),
+        }
+    }
+    text
 }
 
 /// Compares a transcript with a golden file, or writes the file when `UPDATE_GOLDEN` is
@@ -133,5 +161,7 @@ mod tests {
         check("    resourceVersion: \"77\"", "    resourceVersion: …");
         check("  uid: 0b7bb2a4-5d67-4b17-9c2a-6a1e6e5c0a01", "  uid: …");
         check("at 2026-11-21T02:14:10Z", "at TIME");
+        check("Start Time:   Sat, 21 Nov 2026 02:14:10 +0000", "Start Time: TIME");
+        check("[pod/web-5cddf9856-mhmcv/web] on 10.42.0.7", "[pod/web-HASH-POD/web] on 10.42.ADDRESS");
     }
 }

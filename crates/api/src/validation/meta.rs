@@ -21,6 +21,8 @@ enum NameRule {
     IpAddress,
     /// APIService: `version.group`, checked with its spec.
     VersionAndGroup,
+    /// CustomResourceDefinition: `plural.group`, checked with its spec.
+    Definition,
 }
 
 fn name_rule(kind: &Kind) -> NameRule {
@@ -31,6 +33,7 @@ fn name_rule(kind: &Kind) -> NameRule {
         ("", "namespaces" | "services") | ("apps", "statefulsets") => NameRule::Label,
         ("networking.k8s.io", "ipaddresses") => NameRule::IpAddress,
         ("apiregistration.k8s.io", _) => NameRule::VersionAndGroup,
+        ("apiextensions.k8s.io", _) => NameRule::Definition,
         ("rbac.authorization.k8s.io" | "certificates.k8s.io" | "policy", _) => NameRule::PathSegment,
         _ => NameRule::Subdomain,
     }
@@ -137,6 +140,7 @@ fn check_prefix(rule: NameRule, prefix: &str) -> Messages {
         NameRule::Label => names::dns_label(&masked),
         NameRule::IpAddress => ip_address(prefix),
         NameRule::VersionAndGroup => names::path_segment(prefix),
+        NameRule::Definition => super::definition::name(&Value::Null, prefix),
     }
 }
 
@@ -146,6 +150,7 @@ fn check_name(rule: NameRule, name: &str, object: &Value) -> Messages {
         NameRule::Subdomain => names::dns_subdomain(name),
         NameRule::Label => names::dns_label(name),
         NameRule::IpAddress => ip_address(name),
+        NameRule::Definition => super::definition::name(object, name),
         NameRule::VersionAndGroup => {
             let spec = &object["spec"];
             let wanted = format!("{}.{}", text(spec, "version"), text(spec, "group"));

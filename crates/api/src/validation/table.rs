@@ -7,8 +7,8 @@
 use serde_json::Value;
 
 use super::{
-    apps, autoscaling, batch, core, network, networking, pods, policy, quota, rbac, scheduling, services,
-    storage, volumes,
+    apps, autoscaling, batch, core, definition, network, networking, pods, policy, quota, rbac, scheduling,
+    services, storage, volumes,
 };
 use crate::Kind;
 use crate::field::{Errors, Path};
@@ -64,6 +64,18 @@ pub fn of(kind: &Kind) -> Option<&'static Rules> {
         return None;
     }
     match (&*kind.group, &*kind.kind) {
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => rules!(
+            create: definition::create,
+            update: &[
+                Own(|new, old, errors| super::meta::changes(new, old, errors)),
+                Own(definition::update),
+            ],
+            status: |new, old, errors| {
+                super::meta::changes(new, old, errors);
+                definition::status(new, old, errors);
+            },
+            status_metadata: false,
+        ),
         ("", "Pod") => rules!(
             create: pods::create,
             update: &[Changed, Metadata, Own(pods::update)],

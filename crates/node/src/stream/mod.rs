@@ -221,11 +221,8 @@ impl Endpoint {
         let listed = self.shared.runtime.list().await.map_err(Status::internal)?;
         let own = listed.into_iter().filter(|s| s.spec.pod_uid == uid).flat_map(|s| s.containers);
         let named = own.filter(|c| c.spec.name == container);
-        named.max_by_key(|c| (c.created_at, c.spec.attempt)).ok_or_else(|| {
-            Status::bad_request(format!(
-                "container {container} is not valid for pod {pod}: it was never started"
-            ))
-        })
+        let newest = named.max_by_key(|c| (c.created_at, c.spec.attempt));
+        newest.ok_or_else(|| Status::bad_request(format!("container not found ({container:?})")))
     }
 }
 
