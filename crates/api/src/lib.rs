@@ -32,6 +32,7 @@ pub mod status;
 pub mod time;
 mod tree;
 pub mod validation;
+pub mod warnings;
 pub mod yaml;
 
 pub use key::Key;

@@ -72,6 +72,7 @@ pub fn update(kind: &Kind, request: &Request<'_>, new: &mut Value, old: &Value) 
             let changed = !same(new["spec"].get("template"), old["spec"].get("template"));
             set_template_generation(new, before + i64::from(changed));
         }
+        ("daemonsets.apps", "status") => set_template_generation(new, template_generation(old)),
         ("persistentvolumeclaims", "") => data_sources(&mut new["spec"], Some(&old["spec"])),
         ("persistentvolumes", "status") => phase_transition(new, old, request.now),
         ("serviceaccounts", "") => secret_names(new),
@@ -120,7 +121,9 @@ fn job_selector(job: &mut Value) {
     let meta = |field: &str| text(&job["metadata"], field).to_owned();
     let (name, uid) = (meta("name"), meta("uid"));
     let spec = object_mut(job, "spec");
-    let labels = object_mut(object_mut(object_mut(spec, "template"), "metadata"), "labels");
+    let template = object_mut(spec, "template");
+    let given = template["metadata"].get("labels").cloned();
+    let labels = object_mut(object_mut(template, "metadata"), "labels");
     for (label, value) in [
         ("job-name", &name),
         ("batch.kubernetes.io/job-name", &name),
@@ -129,8 +132,15 @@ fn job_selector(job: &mut Value) {
     ] {
         default(labels, label, value.as_str());
     }
+    let labels = labels.clone();
     let selector = object_mut(object_mut(spec, "selector"), "matchLabels");
     default(selector, "batch.kubernetes.io/controller-uid", uid.as_str());
+    // A Job without labels of its own has its template's, also these.
+    let own =
+        get(&job["metadata"], "labels").filter(|own| own.as_object().is_some_and(|own| !own.is_empty()));
+    if own.is_none() || own == given.as_ref() {
+        job["metadata"]["labels"] = labels;
+    }
 }
 
 // === impl PersistentVolumes ===

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::Kind;
 use crate::facts;
+use crate::quantity::Quantity;
 use crate::schema::{Schema, Ty, TypeId};
 
 pub use image::pull_policy;
@@ -31,6 +32,8 @@ struct Plan {
     /// Published defaults by field.
     values: Vec<(Box<str>, Value)>,
     rule: Option<Rule>,
+    /// Lists of resources: amounts are rounded up to thousandths.
+    amounts: Vec<Box<str>>,
     /// Fields behind feature gates that are off by default: dropped, as upstream does.
     gated: &'static [&'static str],
     /// Fields below which something has a default.
@@ -78,6 +81,12 @@ fn plan(schema: &Schema) -> Vec<Plan> {
         let short = object.name.strip_prefix("io.k8s.").unwrap_or(&object.name);
         plans.push(Plan {
             values: object.fields.iter().filter_map(default).collect(),
+            amounts: object
+                .fields
+                .iter()
+                .filter(|field| amounts(short, &field.ty))
+                .map(|f| f.name.clone())
+                .collect(),
             rule: rules().find(|(name, _)| *name == short).map(|(_, rule)| *rule),
             gated: GATED.iter().find(|(name, _)| *name == short).map_or(&[], |(_, fields)| fields),
             inner: Vec::new(),
@@ -92,10 +101,33 @@ fn plan(schema: &Schema) -> Vec<Plan> {
     plans
 }
 
+/// Whether a field is a list of resources and their amounts.
+fn amounts(ty: &str, field: &Ty) -> bool {
+    matches!(field, Ty::Map(inner) if **inner == Ty::Quantity) && !ty.starts_with("api.resource.")
+}
+
+/// Rounds the amounts of a list up to thousandths, as upstream does wherever there is one.
+fn round_up(list: &mut Value) {
+    for amount in list.as_object_mut().into_iter().flat_map(|list| list.values_mut()) {
+        // Whole and thousandth amounts, which are nearly all, have none of these units.
+        let fine = |text: &str| text.contains(['.', 'n', 'u', 'e', 'E']);
+        let Some(exact) = amount.as_str().filter(|text| fine(text)).and_then(|t| Quantity::parse(t).ok())
+        else {
+            continue;
+        };
+        let rounded = Quantity::from_milli(exact.milli_value(), exact.format());
+        if exact.minus(rounded).sign() != 0 && exact.milli_value() != i64::MAX {
+            *amount = rounded.to_string().into();
+        }
+    }
+}
+
 /// Whether something at or below each type has a default.
 fn reaching(schema: &Schema, plans: &[Plan]) -> Vec<bool> {
-    let mut reaches: Vec<bool> =
-        plans.iter().map(|p| p.rule.is_some() || !p.values.is_empty() || !p.gated.is_empty()).collect();
+    let mut reaches: Vec<bool> = plans
+        .iter()
+        .map(|p| p.rule.is_some() || !p.values.is_empty() || !p.gated.is_empty() || !p.amounts.is_empty())
+        .collect();
     loop {
         let before = reaches.iter().filter(|reach| **reach).count();
         for (id, object) in schema.objects() {
@@ -130,6 +162,11 @@ fn visit(plans: &[Plan], id: TypeId, value: &mut Value) {
         let unset = |value: &Value| value.is_null() || (value == "" && default.is_string());
         if object.get(&**field).is_none_or(unset) {
             object.insert(field.to_string(), default.clone());
+        }
+    }
+    for field in &plan.amounts {
+        if let Some(list) = object.get_mut(&**field) {
+            round_up(list);
         }
     }
     if let Some(rule) = plan.rule {

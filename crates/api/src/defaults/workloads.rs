@@ -61,8 +61,9 @@ fn stateful_set(spec: &mut Value) {
     default(spec, "replicas", 1);
     default(spec, "revisionHistoryLimit", 10);
     for claim in items_mut(spec, "volumeClaimTemplates") {
-        default_text(claim, "apiVersion", "v1");
-        default_text(claim, "kind", "PersistentVolumeClaim");
+        // Whatever they say.
+        claim["apiVersion"] = "v1".into();
+        claim["kind"] = "PersistentVolumeClaim".into();
     }
 }
 

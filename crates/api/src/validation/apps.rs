@@ -146,7 +146,11 @@ pub fn at_most_all(value: &Value, path: &Path<'_>, errors: &mut Errors) {
 
 fn amount(value: &Value) -> i64 {
     match value {
-        Value::String(percent) => percent.trim_end_matches('%').parse().unwrap_or(0),
+        Value::String(percent) => {
+            let digits =
+                percent.strip_suffix('%').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+            digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+        }
         number => number.as_i64().unwrap_or(0),
     }
 }

@@ -55,9 +55,21 @@ pub fn create(kind: &Kind, object: &Value, errors: &mut Errors) {
     }
     namespace(kind, meta, &path, errors);
     common(meta, &path, errors);
-    if has_standard_finalizers(kind) {
+    if knows_finalizers(kind) {
         qualified_finalizers(meta, &path, errors);
     }
+}
+
+/// Whether a kind's finalizers need a domain; groups outside the core do not ask.
+fn knows_finalizers(kind: &Kind) -> bool {
+    let plain = [
+        "node.k8s.io",
+        "admissionregistration.k8s.io",
+        "apiextensions.k8s.io",
+        "apiregistration.k8s.io",
+        "policy",
+    ];
+    !kind.custom && !plain.contains(&&*kind.group)
 }
 
 /// Rules that the registry itself has of the metadata of every object that replaces
@@ -80,10 +92,11 @@ pub fn replaced(kind: &Kind, new: &Value, old: &Value, errors: &mut Errors) {
 }
 
 /// Rules of the metadata of an object that replaces `old` (`ValidateObjectMetaUpdate`).
-pub fn update(new: &Value, old: &Value, errors: &mut Errors) {
+pub fn update(kind: &Kind, new: &Value, old: &Value, errors: &mut Errors) {
     changes(new, old, errors);
-    let path = Path::ROOT.child("metadata");
-    qualified_finalizers(&new["metadata"], &path, errors);
+    if knows_finalizers(kind) {
+        qualified_finalizers(&new["metadata"], &Path::ROOT.child("metadata"), errors);
+    }
 }
 
 /// What may not change, or not so, by the rules of every server.
@@ -214,6 +227,19 @@ pub fn annotations(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
+/// The metadata of a template for claims: labels and annotations, nothing else.
+pub fn template_metadata(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
+    annotations(meta, &path.child("annotations"), errors);
+    labels(meta, "labels", &path.child("labels"), errors);
+    let fields = meta.as_object().into_iter().flatten().map(|(field, _)| field.as_str());
+    for field in fields.filter(|field| !["annotations", "labels", "creationTimestamp"].contains(field)) {
+        // (Upstream names Go's fields.)
+        let (first, rest) = field.split_at(field.chars().next().map_or(0, char::len_utf8));
+        let name = format!("{}{rest}", first.to_uppercase());
+        errors.push(Error::forbidden(&path.child(&name), "cannot be set"));
+    }
+}
+
 fn owner_references(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut controller = String::new();
     for owner in items(meta, "ownerReferences") {
@@ -221,8 +247,8 @@ fn owner_references(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
             break;
         }
         // (Upstream names the list, not the item.)
-        if text(owner, "apiVersion").rsplit('/').next().is_none_or(str::is_empty) {
-            let value = text(owner, "apiVersion");
+        let value = text(owner, "apiVersion");
+        if value.matches('/').count() > 1 || value.rsplit('/').next().is_none_or(str::is_empty) {
             errors.push(Error::invalid(&path.child("apiVersion"), value, "version must not be empty"));
         }
         for field in ["kind", "name", "uid"] {
@@ -260,12 +286,6 @@ fn finalizers(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(Error::invalid(path, meta["finalizers"].clone(), detail));
     }
-}
-
-/// Whether finalizers are either Kubernetes' own or have a domain: not so where servers
-/// of extensions do the checking.
-fn has_standard_finalizers(kind: &Kind) -> bool {
-    !kind.custom && !matches!(&*kind.group, "apiextensions.k8s.io" | "apiregistration.k8s.io")
 }
 
 /// Finalizers without a domain must be ones that Kubernetes itself knows.

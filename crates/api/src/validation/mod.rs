@@ -6,12 +6,16 @@
 //! [`table`]; most rules are rows ([`shape`]). Errors come in upstream's order, with
 //! what upstream says twice said twice.
 
+mod admission;
 mod apps;
 mod autoscaling;
 mod batch;
+mod certificates;
 mod core;
 pub mod custom;
 pub mod definition;
+mod devices;
+mod flow;
 pub mod meta;
 pub mod names;
 pub mod net;
@@ -69,11 +73,21 @@ pub fn validate_update(kind: &Kind, new: &Value, old: &Value) -> Errors {
     for step in rules.update {
         match step {
             Step::Metadata => meta::create(kind, new, &mut errors),
-            Step::Changed => meta::update(new, old, &mut errors),
+            Step::Changed => meta::update(kind, new, old, &mut errors),
             Step::Create => (rules.create)(new, &mut errors),
             Step::Own(rule) => rule(new, old, &mut errors),
         }
     }
+    errors
+}
+
+/// Rules for an approval of a certificate request.
+pub fn validate_approval(kind: &Kind, new: &Value, old: &Value) -> Errors {
+    let mut errors = Errors::new();
+    meta::replaced(kind, new, old, &mut errors);
+    meta::create(kind, new, &mut errors);
+    certificates::approval(new, old, &mut errors);
+    meta::update(kind, new, old, &mut errors);
     errors
 }
 
@@ -83,7 +97,7 @@ pub fn validate_status_update(kind: &Kind, new: &Value, old: &Value) -> Errors {
     meta::replaced(kind, new, old, &mut errors);
     if let Some(rules) = table::of(kind) {
         if rules.status_metadata {
-            meta::update(new, old, &mut errors);
+            meta::update(kind, new, old, &mut errors);
         }
         (rules.status)(new, old, &mut errors);
     }
@@ -94,6 +108,7 @@ pub fn validate_status_update(kind: &Kind, new: &Value, old: &Value) -> Errors {
 pub fn validate_ephemeral_containers(kind: &Kind, new: &Value, old: &Value) -> Errors {
     let mut errors = Errors::new();
     meta::replaced(kind, new, old, &mut errors);
+    meta::update(kind, new, old, &mut errors);
     pods::update::ephemeral_containers(new, old, &mut errors);
     errors
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::names;
 use super::net;
-use super::rules::{full, immutable, invalid_each, not_supported};
+use super::rules::{full, immutable_text, invalid_each, not_supported};
 use super::shape::{Row, Rule, check};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, int, items, text, text_at, texts};
@@ -383,7 +383,5 @@ pub fn class(object: &Value, errors: &mut Errors) {
 /// Rules of an IngressClass that replaces another.
 pub fn class_update(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::ROOT.child("spec");
-    let controller = |object: &Value| object["spec"].get("controller").cloned();
-    let (new, old) = (controller(new), controller(old));
-    immutable(errors, &path.child("controller"), new.as_ref(), old.as_ref());
+    immutable_text(errors, &path.child("controller"), &new["spec"], &old["spec"], "controller");
 }

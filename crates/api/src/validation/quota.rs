@@ -203,8 +203,7 @@ fn amounts(list: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
         let path = path.key(name);
         pods::known_resource_name(name, &path, errors);
-        let qualified = names::qualified_name(name).is_empty();
-        if !name.contains('/') && !quota_name(name) && (qualified || !name.is_empty()) {
+        if !name.contains('/') && !quota_name(name) {
             errors.push(Error::invalid(&path, name.as_str(), "must be a standard resource for quota"));
         }
         pods::amount(name, amount, &path, errors);

@@ -85,6 +85,13 @@ pub fn immutable(errors: &mut Errors, path: &Path<'_>, new: Option<&Value>, old:
     }
 }
 
+/// As [`immutable`], for a text that is empty rather than absent.
+pub fn immutable_text(errors: &mut Errors, path: &Path<'_>, new: &Value, old: &Value, field: &str) {
+    if text(new, field) != text(old, field) {
+        errors.push(Error::invalid(path, text(new, field), IMMUTABLE));
+    }
+}
+
 /// A label selector (`metav1.LabelSelector`); absent is fine.
 pub fn label_selector(errors: &mut Errors, selector: Option<&Value>, path: &Path<'_>) {
     let Some(selector) = selector else { return };
@@ -167,7 +174,8 @@ pub fn invalid_struct(path: &Path<'_>, value: &Value, detail: &str) -> Error {
 /// `Invalid value` that shows JSON text as it is.
 pub fn invalid_json(path: &Path<'_>, json: &str, detail: &str) -> Error {
     let mut error = Error::invalid(path, "", detail);
-    error.message = format!("Invalid value: {json}: {detail}");
+    let colon = if detail.is_empty() { "" } else { ": " };
+    error.message = format!("Invalid value: {json}{colon}{detail}");
     error
 }
 

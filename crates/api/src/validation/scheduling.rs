@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::names;
 use super::pods;
-use super::rules::immutable;
+use super::rules::{immutable, immutable_text};
 use super::shape::{Row, Rule, check};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{flag, int, items, text};
@@ -108,5 +108,5 @@ fn tolerations(scheduling: &Value, path: &Path<'_>, errors: &mut Errors) {
 
 /// Rules of a RuntimeClass that replaces another.
 pub fn runtime_class_update(new: &Value, old: &Value, errors: &mut Errors) {
-    immutable(errors, &Path::ROOT.child("handler"), new.get("handler"), old.get("handler"));
+    immutable_text(errors, &Path::ROOT.child("handler"), new, old, "handler");
 }

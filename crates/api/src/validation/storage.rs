@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::names;
-use super::rules::{IMMUTABLE, full, immutable, invalid_each, invalid_json, label_selector, not_supported};
+use super::rules::{
+    IMMUTABLE, full, immutable, immutable_text, invalid_each, invalid_json, label_selector, not_supported,
+};
 use super::shape::{Row, Rule, check, non_negative_quantity};
 use super::volumes;
 use crate::field::{Error, Errors, Path};
@@ -124,9 +126,13 @@ fn topologies(terms: &Value, path: &Path<'_>, errors: &mut Errors) {
 
 /// Rules of a StorageClass that replaces another.
 pub fn class_update(new: &Value, old: &Value, errors: &mut Errors) {
-    for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+    let fixed = |field: &str, errors: &mut Errors| {
         immutable(errors, &Path::ROOT.child(field), new.get(field), old.get(field));
-    }
+    };
+    fixed("parameters", errors);
+    immutable_text(errors, &Path::ROOT.child("provisioner"), new, old, "provisioner");
+    fixed("reclaimPolicy", errors);
+    fixed("volumeBindingMode", errors);
 }
 
 /// Rules of a VolumeAttributesClass.
@@ -396,7 +402,8 @@ pub fn capacity(object: &Value, errors: &mut Errors) {
 
 /// Rules of a CSIStorageCapacity that replaces another.
 pub fn capacity_update(new: &Value, old: &Value, errors: &mut Errors) {
-    for field in ["nodeTopology", "storageClassName"] {
-        immutable(errors, &Path::ROOT.child(field), new.get(field), old.get(field));
-    }
+    let field = "nodeTopology";
+    immutable(errors, &Path::ROOT.child(field), new.get(field), old.get(field));
+    let field = "storageClassName";
+    immutable_text(errors, &Path::ROOT.child(field), new, old, field);
 }

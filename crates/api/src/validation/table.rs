@@ -7,8 +7,8 @@
 use serde_json::Value;
 
 use super::{
-    apps, autoscaling, batch, core, definition, network, networking, pods, policy, quota, rbac, scheduling,
-    services, storage, volumes,
+    admission, apps, autoscaling, batch, certificates, core, definition, devices, flow, network, networking,
+    pods, policy, quota, rbac, scheduling, services, storage, volumes,
 };
 use crate::Kind;
 use crate::field::{Errors, Path};
@@ -252,6 +252,46 @@ pub fn of(kind: &Kind) -> Option<&'static Rules> {
             update: &[Changed, Own(networking::class_update), Metadata, Create],
         ),
         ("storage.k8s.io", kind) => storage_rules(kind),
+        ("admissionregistration.k8s.io", kind) => admission_rules(kind),
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => rules!(
+            create: flow::schema,
+            update: &[Metadata, Create],
+            status: flow::status,
+            status_metadata: false,
+        ),
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => rules!(
+            create: flow::level,
+            update: &[Metadata, Create],
+            status: flow::status,
+            status_metadata: false,
+        ),
+        ("certificates.k8s.io", "CertificateSigningRequest") => rules!(
+            create: certificates::create,
+            update: &[Metadata, Own(certificates::update), Changed],
+            status: certificates::status,
+        ),
+        ("resource.k8s.io", "ResourceClaim") => rules!(
+            create: devices::claim,
+            update: &[Metadata, Changed, Own(devices::claim_update)],
+            status: devices::claim_status,
+        ),
+        ("resource.k8s.io", "ResourceClaimTemplate") => rules!(
+            create: devices::template,
+            update: &[Changed, Own(devices::same_spec)],
+        ),
+        ("resource.k8s.io", "DeviceClass") => rules!(
+            create: devices::class,
+            update: &[Metadata, Changed, Create],
+        ),
+        ("resource.k8s.io", "ResourceSlice") => rules!(
+            create: devices::slice,
+            update: &[Changed, Own(devices::slice_update)],
+        ),
+        ("apiregistration.k8s.io", "APIService") => rules!(
+            create: certificates::api_service,
+            update: &[Changed, Metadata, Create],
+            status: certificates::api_service_status,
+        ),
         _ => None,
     }
 }
@@ -282,6 +322,36 @@ fn apps_rules(kind: &str) -> Option<&'static Rules> {
         "ControllerRevision" => rules!(
             create: apps::revision,
             update: &[Changed, Metadata, Own(apps::revision_update)],
+        ),
+        _ => None,
+    }
+}
+
+fn admission_rules(kind: &str) -> Option<&'static Rules> {
+    use Step::{Create, Metadata, Own};
+    match kind {
+        "ValidatingWebhookConfiguration" => rules!(
+            create: admission::validating_hooks,
+            update: &[Metadata, Own(admission::validating_hooks_update)],
+        ),
+        "MutatingWebhookConfiguration" => rules!(
+            create: admission::mutating_hooks,
+            update: &[Metadata, Own(admission::mutating_hooks_update)],
+        ),
+        "ValidatingAdmissionPolicy" => rules!(
+            create: admission::validating,
+            update: &[Metadata, Own(admission::validating_update)],
+            status: admission::validating_status,
+            status_metadata: false,
+        ),
+        "ValidatingAdmissionPolicyBinding" => rules!(create: admission::binding, update: &[Metadata, Create]),
+        "MutatingAdmissionPolicy" => rules!(
+            create: admission::mutating,
+            update: &[Metadata, Own(admission::mutating_update)],
+        ),
+        "MutatingAdmissionPolicyBinding" => rules!(
+            create: admission::mutating_binding,
+            update: &[Metadata, Create],
         ),
         _ => None,
     }

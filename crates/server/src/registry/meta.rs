@@ -136,6 +136,7 @@ pub(crate) fn stamp_new(call: &Call, object: &mut Value) {
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"] {
         meta.remove(field);
     }
+    // (Kinds without a generation keep what they were given.)
     meta.insert("creationTimestamp".into(), rfc3339(call.now).into());
     meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
     if !matches!(behaviour::generation(&call.kind), Generation::None | Generation::Later) {
@@ -159,8 +160,12 @@ pub(crate) fn stamp_update(object: &mut Value, old: &Value) {
     keep("uid", true);
     // Without one, the update is meant for whatever is there.
     keep("resourceVersion", true);
-    for field in ["creationTimestamp", "generation", "deletionTimestamp", "selfLink"] {
+    for field in ["creationTimestamp", "generation", "selfLink"] {
         keep(field, false);
+    }
+    // One that the server did not set is for validation to refuse.
+    if old.is_some_and(|old| old.contains_key("deletionTimestamp")) {
+        keep("deletionTimestamp", false);
     }
     keep("deletionGracePeriodSeconds", true);
 }
@@ -241,7 +246,7 @@ mod tests {
     #[test]
     fn updates_keep_what_the_server_wrote() {
         let old = json!({"metadata": {"uid": "u", "creationTimestamp": "t", "generation": 3}});
-        let mut new = json!({"metadata": {"generation": 9, "deletionTimestamp": "x", "name": "n"}});
+        let mut new = json!({"metadata": {"generation": 9, "name": "n"}});
         stamp_update(&mut new, &old);
         assert_eq!(
             new,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use carrack_api::status::Status;
 use carrack_api::{
-    Content, Kind, Record, Value, convert, crd, decode, defaults, managed, prepare, validation,
+    Content, Kind, Record, Value, convert, crd, decode, defaults, managed, prepare, validation, warnings,
 };
 use carrack_store::{CommitError, Committed, Expect, Write};
 
@@ -143,12 +143,16 @@ impl Registry {
             Some(old) if &*call.subresource == "ephemeralcontainers" => {
                 validation::validate_ephemeral_containers(kind, object, old)
             }
+            Some(old) if &*call.subresource == "approval" => validation::validate_approval(kind, object, old),
             Some(old) => validation::validate_update(kind, object, old),
         };
         if let Some(strategy) = self.strategy(kind) {
             errors.extend(strategy.validate(call, object, old));
         }
         if errors.is_empty() {
+            if call.subresource.is_empty() {
+                warnings::of(kind, object, old).into_iter().for_each(|warning| call.warnings.add(warning));
+            }
             return Ok(());
         }
         Err(Status::invalid(&kind.stored_group, &kind.kind, meta::text(object, "name"), &errors))

@@ -8,7 +8,9 @@ use super::indexes;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, int, items, text};
 use crate::validation::names;
-use crate::validation::rules::{full, invalid_each, invalid_omitted, non_negative, not_supported};
+use crate::validation::rules::{
+    full, invalid_each, invalid_json, invalid_omitted, non_negative, not_supported,
+};
 
 const RULES_MAX: usize = 20;
 const CODES_MAX: usize = 255;
@@ -133,7 +135,7 @@ fn exit_codes(codes: &Value, containers: &BTreeSet<&str>, path: &Path<'_>, error
 pub fn success(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let Some(policy) = get(spec, "successPolicy") else { return };
     if text(spec, "completionMode") != "Indexed" {
-        errors.push(Error::invalid(path, shown(policy), "requires indexed completion mode"));
+        errors.push(invalid_json(path, &shown(policy), "requires indexed completion mode"));
         return;
     }
     let path = path.child("rules");
@@ -154,14 +156,14 @@ pub fn success(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 /// A success policy with upstream's names of fields.
-fn shown(policy: &Value) -> Value {
+fn shown(policy: &Value) -> String {
     let rule = |rule: &Value| {
-        serde_json::json!({
-            "SucceededIndexes": rule.get("succeededIndexes").cloned().unwrap_or_default(),
-            "SucceededCount": rule.get("succeededCount").cloned().unwrap_or_default(),
-        })
+        let field = |name: &str| rule.get(name).cloned().unwrap_or_default();
+        let (indexes, count) = (field("succeededIndexes"), field("succeededCount"));
+        format!("{{\"SucceededIndexes\":{indexes},\"SucceededCount\":{count}}}")
     };
-    serde_json::json!({"Rules": items(policy, "rules").iter().map(rule).collect::<Vec<_>>()})
+    let rules: Vec<String> = items(policy, "rules").iter().map(rule).collect();
+    if rules.is_empty() { "{\"Rules\":null}".into() } else { format!("{{\"Rules\":[{}]}}", rules.join(",")) }
 }
 
 fn success_rule(spec: &Value, rule: &Value, path: &Path<'_>, errors: &mut Errors) {

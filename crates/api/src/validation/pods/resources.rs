@@ -82,11 +82,7 @@ pub fn known_resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
 
 /// The name of something that containers use.
 pub fn container_resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
-    let before = errors.len();
     known_resource_name(name, path, errors);
-    if !names::qualified_name(name).is_empty() && errors.len() > before {
-        return;
-    }
     if !name.contains('/') {
         if !CONTAINER.contains(&name) && !huge(name) {
             errors.push(Error::invalid(path, name, "must be a standard resource for containers"));
@@ -224,7 +220,9 @@ pub fn pod(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
                 break;
             }
             let path = path.key(name);
-            if !["cpu", "memory"].contains(&name) && !huge(name) {
+            let before = errors.len();
+            known_resource_name(name, &path, errors);
+            if errors.len() == before && !["cpu", "memory"].contains(&name) && !huge(name) {
                 errors.push(Error::not_supported(&path, name, &["cpu", "hugepages-", "memory"]));
             }
             amount(name, value, &path, errors);

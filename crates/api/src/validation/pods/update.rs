@@ -41,7 +41,6 @@ pub fn validate(new: &Value, old: &Value, errors: &mut Errors) {
 
 /// Rules of an update of ephemeral containers: some may come, none may change or go.
 pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
-    super::super::meta::update(new, old, errors);
     super::metadata_and_spec(new, errors);
     annotations(new, old, errors);
     let path = Path::ROOT.child("spec");

@@ -9,7 +9,7 @@ use super::{Mode, Spec};
 use crate::field::{Error, Errors, Path};
 use crate::quantity::Quantity;
 use crate::tree::{flag, get, int, items, text};
-use crate::validation::meta::{annotations, labels};
+use crate::validation::meta::template_metadata;
 use crate::validation::names;
 use crate::validation::rules::{full, invalid_each, not_supported, one_of};
 use crate::validation::shape::check;
@@ -178,16 +178,7 @@ fn ephemeral(source: &Value, path: &Path<'_>, errors: &mut Errors) {
         errors.push(Error::required(&path, ""));
         return;
     };
-    let (meta, at) = (&claim["metadata"], path.child("metadata"));
-    annotations(meta, &at.child("annotations"), errors);
-    labels(meta, "labels", &at.child("labels"), errors);
-    let extra = meta.as_object().into_iter().flatten().map(|(field, _)| field.as_str());
-    for field in extra.filter(|field| !["annotations", "labels", "creationTimestamp"].contains(field)) {
-        // (Upstream names Go's fields.)
-        let (first, rest) = field.split_at(field.chars().next().map_or(0, char::len_utf8));
-        let name = format!("{}{rest}", first.to_uppercase());
-        errors.push(Error::forbidden(&at.child(&name), "cannot be set"));
-    }
+    template_metadata(&claim["metadata"], &path.child("metadata"), errors);
     claim_spec(&claim["spec"], &path.child("spec"), errors);
 }
 
