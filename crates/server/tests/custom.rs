@@ -97,3 +97,191 @@ async fn a_definition_is_served_and_goes_with_its_objects() {
     assert_eq!(client.get(&format!("{DEFINITIONS}/boats.example.com")).await.code, 404);
     assert_eq!(client.get(BOATS).await.code, 404);
 }
+
+/// Posts a boat and hands its answer out.
+async fn post(client: &Client, object: &Value) -> common::Answer {
+    client.post(BOATS, object).await
+}
+
+#[tokio::test]
+async fn columns_status_scale_and_selectors() {
+    let client = client();
+    established(&client, json!([version("v1", schema())])).await;
+    post(&client, &boat("a", json!({"name": "x"}))).await.expect(201);
+    post(&client, &boat("b", json!({"name": "y", "sails": 5}))).await.expect(201);
+    let status = json!({"status": {"sails": 2, "selector": "app=boat", "conditions": [{"type": "Ready", "status": "True"}]},
+        "spec": {"sails": 9}});
+    let one = client.patch(&format!("{BOATS}/a/status"), "merge-patch", &status).await.expect(200);
+    assert_eq!((&one["spec"]["sails"], &one["metadata"]["generation"]), (&json!(3), &json!(1)));
+    let scale = client.get(&format!("{BOATS}/a/scale")).await.expect(200);
+    assert_eq!(
+        (&scale["spec"], &scale["status"]),
+        (&json!({"replicas": 3}), &json!({"replicas": 2, "selector": "app=boat"}))
+    );
+    let four = json!({"spec": {"replicas": 4}});
+    client.patch(&format!("{BOATS}/a/scale"), "merge-patch", &four).await.expect(200);
+    let one = client.get(&format!("{BOATS}/a")).await.expect(200);
+    assert_eq!((&one["spec"]["sails"], &one["metadata"]["generation"]), (&json!(4), &json!(2)));
+
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let table = client.send("GET", BOATS, &accept, "").await.expect(200);
+    let names: Vec<&str> =
+        table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Name", "Sails", "Ready", "Age"]);
+    let cells = |at: usize| table["rows"][at]["cells"].as_array().unwrap()[..3].to_vec();
+    assert_eq!(
+        (cells(0), cells(1)),
+        (vec![json!("a"), json!(4), json!("True")], vec![json!("b"), json!(5), json!(null)])
+    );
+
+    let found = client.get(&format!("{BOATS}?fieldSelector=spec.name%3Dy")).await.expect(200);
+    assert_eq!(
+        (&found["items"].as_array().unwrap().len(), &found["items"][0]["metadata"]["name"]),
+        (&1, &json!("b"))
+    );
+    let refused = client.get(&format!("{BOATS}?fieldSelector=spec.sails%3D5")).await.expect(400);
+    assert_eq!(refused["message"], "field label not supported: spec.sails");
+}
+
+#[tokio::test]
+async fn a_changed_definition_holds_for_what_is_there_and_after_a_restart() {
+    let client = client();
+    established(&client, json!([version("v1", schema())])).await;
+    post(&client, &boat("a", json!({"name": "x", "rig": "square"}))).await.expect(201);
+    let path = format!("{DEFINITIONS}/boats.example.com");
+    let mut events = Events::of(client.stream(&format!("{BOATS}?watch=1"), &[]).await);
+    assert_eq!(events.brief().await, "ADDED a");
+
+    let mut changed = client.get(&path).await.expect(200);
+    let mut new = schema();
+    new["properties"]["spec"]["properties"]["flag"] = json!({"type": "string", "default": "none"});
+    new["properties"]["spec"]["properties"].as_object_mut().unwrap().remove("rig");
+    let mut second = version("v2", new.clone());
+    second["storage"] = false.into();
+    changed["spec"]["versions"] = json!([version("v1", new), second]);
+    client.put(&path, &changed).await.expect(200);
+    assert_eq!(events.next().await, None, "what was watched has another shape now");
+
+    let spec = json!({"name": "x", "sails": 3, "flag": "none"});
+    assert_eq!(client.get(&format!("{BOATS}/a")).await.expect(200)["spec"], spec);
+    assert_eq!(client.get(BOATS).await.expect(200)["items"][0]["spec"], spec);
+    let other = client.get("/apis/example.com/v2/namespaces/default/boats/a").await.expect(200);
+    assert_eq!((&other["apiVersion"], &other["spec"]), (&json!("example.com/v2"), &spec));
+    let found = client.get("/apis/example.com").await.expect(200);
+    assert_eq!(found["preferredVersion"]["version"], "v2");
+
+    // A server over the same store serves the kind before anything has run.
+    let store = client.0.registry().store().clone();
+    let again = Client(
+        carrack_server::Server::builder(store, carrack_api::kinds::builtin())
+            .authorizer(std::sync::Arc::new(common::AlwaysAllow))
+            .build(),
+    );
+    assert_eq!(again.get(&format!("{BOATS}/a")).await.expect(200)["spec"], spec);
+
+    let mut changed = client.get(&path).await.expect(200);
+    changed["spec"]["versions"][1]["served"] = false.into();
+    client.put(&path, &changed).await.expect(200);
+    while client.get("/apis/example.com/v2").await.code != 404 {
+        tokio::task::yield_now().await;
+    }
+    changed = client.get(&path).await.expect(200);
+    changed["spec"]["scope"] = "Cluster".into();
+    let refused = client.put(&path, &changed).await.expect(422);
+    assert_eq!(refused["details"]["causes"][0]["message"], "Invalid value: \"Cluster\": field is immutable");
+}
+
+#[tokio::test]
+async fn names_go_to_the_first_and_come_free() {
+    let client = client();
+    established(&client, json!([version("v1", schema())])).await;
+    let mut rival = definition(json!([version("v1", json!({"type": "object"}))]));
+    rival["metadata"]["name"] = "ships.example.com".into();
+    rival["spec"]["names"] = json!({"plural": "ships", "kind": "Boat"});
+    rival["spec"]["versions"][0]["selectableFields"] = json!([]);
+    client.post(DEFINITIONS, &rival).await.expect(201);
+    let path = format!("{DEFINITIONS}?watch=1&fieldSelector=metadata.name%3Dships.example.com");
+    let mut events = Events::of(client.stream(&path, &[]).await);
+    let mut seen = Vec::new();
+    let mut freed = false;
+    loop {
+        let object = events.next().await.unwrap()["object"].take();
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let Some(first) = conditions.first() else { continue };
+        seen.push(first["reason"].as_str().unwrap().to_owned());
+        if first["status"] == "True" {
+            break;
+        }
+        if !std::mem::replace(&mut freed, true) {
+            assert_eq!(client.get("/apis/example.com/v1/namespaces/default/ships").await.code, 404);
+            client.delete(&format!("{DEFINITIONS}/boats.example.com")).await.expect(200);
+        }
+    }
+    assert_eq!(seen, ["ListKindConflict", "NoConflicts"]);
+    client.get("/apis/example.com/v1/namespaces/default/ships").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_definition_that_is_going_lets_nothing_in() {
+    let client = client();
+    established(&client, json!([version("v1", schema())])).await;
+    let mut held = boat("held", json!({"name": "x"}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    post(&client, &held).await.expect(201);
+    client.delete(&format!("{DEFINITIONS}/boats.example.com")).await.expect(200);
+    wait_for(&client, "Terminating", "True").await;
+    while client.get(&format!("{BOATS}/held")).await.json()["metadata"]["deletionTimestamp"].is_null() {
+        tokio::task::yield_now().await;
+    }
+    let refused = post(&client, &boat("late", json!({"name": "x"}))).await.expect(403);
+    assert_eq!(
+        refused["message"],
+        "boats.example.com \"late\" is forbidden: create not allowed while custom resource definition is terminating"
+    );
+    let found = client.get("/apis/example.com/v1").await.expect(200);
+    assert_eq!(found["resources"][0]["verbs"], json!(["delete", "deletecollection", "get", "list", "watch"]));
+    client
+        .patch(&format!("{BOATS}/held"), "merge-patch", &json!({"metadata": {"finalizers": null}}))
+        .await
+        .expect(200);
+    while client.get(&format!("{DEFINITIONS}/boats.example.com")).await.code != 404 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn field_validation_and_metadata() {
+    let client = client();
+    established(&client, json!([version("v1", schema())])).await;
+    let raw = r#"{"apiVersion":"example.com/v1","kind":"Boat","metadata":{"name":"d","foo":1},"spec":{"name":"ab","name":"cd","q":1}}"#;
+    let json = [("content-type", "application/json")];
+    let refused =
+        client.send("POST", &format!("{BOATS}?fieldValidation=Strict"), &json, raw).await.expect(400);
+    assert_eq!(
+        refused["message"],
+        "Boat in version \"v1\" cannot be handled as a Boat: strict decoding error: duplicate field \"spec.name\", \
+         unknown field \"metadata.foo\", unknown field \"spec.q\""
+    );
+    let quiet = client.send("POST", &format!("{BOATS}?fieldValidation=Ignore"), &json, raw).await;
+    assert_eq!(quiet.warnings(), Vec::<String>::new());
+    assert_eq!(quiet.expect(201)["spec"], json!({"name": "cd", "sails": 3}));
+    let mut odd = boat("o", json!({"name": "x"}));
+    odd["kind"] = "Ship".into();
+    let refused = post(&client, &odd).await.expect(422);
+    assert_eq!(
+        refused["message"],
+        "Ship.example.com \"o\" is invalid: kind: Invalid value: \"Ship\": must be Boat"
+    );
+    odd.as_object_mut().unwrap().remove("kind");
+    assert!(
+        post(&client, &odd).await.expect(400)["message"]
+            .as_str()
+            .unwrap()
+            .contains("Object 'Kind' is missing")
+    );
+    let document = client.get("/openapi/v3/apis/example.com/v1").await.expect(200);
+    let published = &document["components"]["schemas"]["com.example.v1.Boat"];
+    assert_eq!(published["properties"]["spec"]["properties"]["rig"]["enum"], json!(["square", "lateen"]));
+    assert_eq!(published["x-kubernetes-selectable-fields"], json!([{"fieldPath": "spec.name"}]));
+    assert!(document["components"]["schemas"]["com.example.v1.BoatList"].is_object());
+}

@@ -22,7 +22,7 @@ pub fn settle(definition: &Definition, version: usize, read: Decoded) -> Result<
         return Err(Error::Unfit(reason));
     };
     for name in ["apiVersion", "kind"] {
-        if let Some(wrong) = object.get(name).filter(|value| !value.is_string()) {
+        if let Some(wrong) = object.get(name).filter(|value| !value.is_string() && !value.is_null()) {
             let found = embedded::go_value_and_type(wrong);
             return Err(Error::Unfit(format!(".{name} accessor error: {found}, expected string")));
         }
@@ -39,15 +39,21 @@ pub fn settle(definition: &Definition, version: usize, read: Decoded) -> Result<
     Ok(Decoded { value, strict })
 }
 
-/// An object as it was stored, in the form of a version: pruned and defaulted. What
-/// of metadata cannot be read is dropped.
-pub fn from_storage(definition: &Definition, version: usize, object: &mut Value) {
-    let schema = &definition.versions[version].schema;
-    prune::resource(object, schema);
-    prune::nulls(object, Some(schema));
-    // What was once accepted may not fit any more: it stays as it is.
-    let _ = embedded::coerce(object, schema);
-    prune::default(object, schema);
+/// An object as it was stored in one version, in the form of another: pruned by both
+/// schemas, and defaulted by the one in which it was stored.
+pub fn from_storage(definition: &Definition, stored: usize, version: usize, object: &mut Value) {
+    let fit = |index: usize, object: &mut Value| {
+        let schema = &definition.versions[index].schema;
+        prune::resource(object, schema);
+        prune::nulls(object, Some(schema));
+        // What was once accepted may not fit any more: it stays as it is.
+        let _ = embedded::coerce(object, schema);
+    };
+    fit(stored, object);
+    prune::default(object, &definition.versions[stored].schema);
+    if stored != version {
+        fit(version, object);
+    }
 }
 
 /// Numbers as a round trip through Go leaves them: whole ones without a fraction,

@@ -259,6 +259,51 @@ impl Props {
     }
 }
 
+/// Brings what of a schema has no type of its own (`items`, `additionalProperties`,
+/// `dependencies`: a schema or something else) into the form that decoding gives
+/// everything else.
+pub(crate) fn normalize(schema: &mut Value) {
+    let items = match schema.get_mut("items") {
+        Some(Value::Array(list)) => list.iter_mut().collect(),
+        Some(one) => vec![one],
+        None => Vec::new(),
+    };
+    items.into_iter().for_each(settle);
+    schema.get_mut("additionalProperties").into_iter().for_each(settle);
+    if let Some(Value::Object(dependencies)) = schema.get_mut("dependencies") {
+        dependencies.values_mut().for_each(settle);
+    }
+}
+
+fn settle(value: &mut Value) {
+    const NAME: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+    if !value.is_object() {
+        return;
+    }
+    let schema = crate::facts::schema();
+    let Some(root) = schema.find(NAME) else { return };
+    if let Ok(decoded) = crate::decode::value(&schema, root, value.take()) {
+        *value = decoded.value;
+    }
+    nested(value);
+}
+
+/// What is within a schema that stood where no type was known.
+fn nested(schema: &mut Value) {
+    normalize(schema);
+    for name in ["allOf", "anyOf", "oneOf"] {
+        if let Some(Value::Array(all)) = schema.get_mut(name) {
+            all.iter_mut().for_each(nested);
+        }
+    }
+    for name in ["properties", "patternProperties", "definitions"] {
+        if let Some(Value::Object(all)) = schema.get_mut(name) {
+            all.values_mut().for_each(nested);
+        }
+    }
+    schema.get_mut("not").into_iter().for_each(nested);
+}
+
 fn texts(value: &Value) -> Box<[Box<str>]> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).map(Into::into).collect()
 }

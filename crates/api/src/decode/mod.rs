@@ -57,6 +57,9 @@ pub enum Error {
     },
 }
 
+/// Bytes of a body that an error shows.
+const SHOWN: usize = 8 << 10;
+
 impl Decoded {
     /// `strict decoding error: unknown field "a", duplicate field "b"`, when there
     /// is anything to refuse under `fieldValidation=Strict`.
@@ -78,6 +81,12 @@ impl Error {
                 format!("the object provided is unrecognized (must be of type {kind}): {self} ({summary})")
             }
         })
+    }
+
+    /// A body that does not say what it is.
+    fn missing_kind(body: &[u8]) -> Self {
+        let shown = &body[..body.len().min(SHOWN)];
+        Self::unreadable(format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(shown)), body)
     }
 
     fn unreadable_json(reason: &str, body: &[u8]) -> Self {
@@ -137,7 +146,9 @@ pub fn value(schema: &Schema, root: TypeId, value: Value) -> Result<Decoded, Err
 pub fn object(kind: &Kind, version: usize, body: &[u8]) -> Result<Decoded, Error> {
     let of = &kind.versions[version];
     let Some(definition) = &kind.definition else { return json(&of.schema, of.root, body) };
-    type_meta(body)?;
+    if type_meta(body)?.1.is_empty() {
+        return Err(Error::missing_kind(body));
+    }
     crd::decode::settle(definition, version, untyped(body)?)
 }
 
@@ -146,6 +157,9 @@ pub fn object_yaml(kind: &Kind, version: usize, body: &[u8]) -> Result<Decoded, 
     let of = &kind.versions[version];
     let Some(definition) = &kind.definition else { return yaml(&of.schema, of.root, body) };
     let (value, finding) = document(body)?;
+    if value["kind"].as_str().unwrap_or_default().is_empty() {
+        return Err(Error::missing_kind(value.to_string().as_bytes()));
+    }
     let read = Decoded { value, strict: finding.into_iter().collect() };
     crd::decode::settle(definition, version, read)
 }

@@ -33,6 +33,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("api.storage.v1.CSIDriverSpec", csi_driver),
     ("api.storage.v1.StorageClass", storage_class),
     ("apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition", definition),
+    ("apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps", crate::crd::props::normalize),
     ("apiextensions-apiserver.pkg.apis.apiextensions.v1.ServiceReference", https),
     ("kube-aggregator.pkg.apis.apiregistration.v1.ServiceReference", https),
 ];

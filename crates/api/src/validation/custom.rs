@@ -70,17 +70,66 @@ fn scale(object: &Value, facts: &Facts, spec: bool, errors: &mut Errors) {
     }
     replicas(object, &scale.status_path, errors);
     if let Some(path) = &scale.selector_path {
-        let value = at(object, path);
-        if let Some(wrong) = value.filter(|value| !value.is_string()) {
-            errors.push(Error::invalid(&Path::ROOT.child(path), "", &accessor(path, wrong, "string")));
-        }
+        let wrong = match nested(object, path) {
+            Ok(value) => {
+                value.filter(|value| !value.is_string()).map(|wrong| accessor(path, wrong, "string"))
+            }
+            Err(reason) => Some(reason),
+        };
+        errors.extend(wrong.map(|reason| Error::invalid(&Path::ROOT.child(path), "", &reason)));
     }
 }
 
+/// The value at a simple path.
+///
+/// # Errors
+/// Something on the way has no fields.
+fn nested<'a>(object: &'a Value, path: &str) -> Result<Option<&'a Value>, String> {
+    let (mut value, mut walked) = (object, String::new());
+    for field in Scale::fields(path) {
+        walked.push('.');
+        walked.push_str(field);
+        match value {
+            Value::Null => return Ok(None),
+            Value::Object(fields) => match fields.get(field) {
+                Some(inner) => value = inner,
+                None => return Ok(None),
+            },
+            other => return Err(accessor(&walked, other, "map[string]interface{}")),
+        }
+    }
+    Ok(Some(value))
+}
+
+/// What a writer of finalizers should know: those that `old` does not have and that
+/// name no domain.
+pub fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let of = |object: &Value| -> std::collections::BTreeSet<String> {
+        crate::tree::texts(&object["metadata"], "finalizers").map(str::to_owned).collect()
+    };
+    let before = old.map(of).unwrap_or_default();
+    let mut warnings = Vec::new();
+    for name in of(new).difference(&before).filter(|name| !name.contains('/')) {
+        if ["kubernetes", "orphan", "foregroundDeletion"].contains(&name.as_str()) {
+            continue;
+        }
+        let path = if name.contains('.') { " including a path (/)" } else { "" };
+        warnings.push(format!(
+            "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name{path} to avoid accidental \
+             conflicts with other finalizer writers"
+        ));
+    }
+    warnings
+}
+
 fn replicas(object: &Value, path: &str, errors: &mut Errors) {
-    let Some(value) = at(object, path) else { return };
     let root = Path::ROOT;
     let place = root.child(path);
+    let value = match nested(object, path) {
+        Ok(Some(value)) => value,
+        Ok(None) => return,
+        Err(reason) => return errors.push(Error::invalid(&place, 0, &reason)),
+    };
     match value.as_i64() {
         None => errors.push(Error::invalid(&place, 0, &accessor(path, value, "int64"))),
         Some(count) if count < 0 => {

@@ -1,7 +1,6 @@
 //! Discovery: which groups, versions and resources there are, in the old form
 //! (a document each) and the aggregated one (one document, `apidiscovery.k8s.io/v2`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use carrack_api::kind::compare_versions;
@@ -167,7 +166,9 @@ fn aggregate(kinds: &Kinds, core: bool) -> Response<Body> {
                 json!({"version": &**version, "resources": resources, "freshness": "Current"})
             })
             .collect();
-        let mut metadata = json!({"creationTimestamp": null});
+        // Groups that only custom kinds have are told without.
+        let built_in = kinds.iter().any(|kind| kind.group == *group && !kind.custom);
+        let mut metadata = if built_in { json!({"creationTimestamp": null}) } else { json!({}) };
         if !group.is_empty() {
             metadata["name"] = (&**group).into();
         }
@@ -197,21 +198,24 @@ fn aggregated_resource(kind: &Kind, index: usize) -> Value {
     if !kind.categories.is_empty() {
         row["categories"] = json!(kind.categories);
     }
-    // In order of name, as upstream has them.
-    let subresources: BTreeMap<&str, Value> = kind
-        .subresources_of(index)
+    let mut subresources: Vec<_> = kind.subresources_of(index).collect();
+    if !kind.custom {
+        // In order of name, as upstream has them.
+        subresources.sort_by_key(|sub| &sub.name);
+    }
+    let subresources: Vec<Value> = subresources
+        .into_iter()
         .map(|sub| {
             let v = if sub.group == kind.group { version } else { &sub.version };
-            let row = json!({
+            json!({
                 "subresource": &*sub.name,
                 "responseKind": response_kind(&sub.group, v, &sub.kind),
                 "verbs": sub.verbs,
-            });
-            (&*sub.name, row)
+            })
         })
         .collect();
     if !subresources.is_empty() {
-        row["subresources"] = subresources.into_values().collect();
+        row["subresources"] = subresources.into();
     }
     row
 }

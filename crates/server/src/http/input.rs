@@ -107,7 +107,20 @@ pub(crate) fn decode(
         Encoding::Yaml => decode::object_yaml(kind, version, body),
         Encoding::Protobuf => return Err(not_protobuf()),
     };
-    checked(decoded.map_err(|error| error.to_status(&kind.kind, &v.name))?, names)
+    let decoded = decoded.map_err(|error| error.to_status(&kind.kind, &v.name))?;
+    let given = decoded.value["kind"].as_str().unwrap_or_default();
+    if given != &*kind.kind && decoded.value["apiVersion"] == *api_version {
+        let (path, name) = (carrack_api::field::Path::ROOT, decoded.value["metadata"]["name"].as_str());
+        let detail = format!("must be {}", kind.kind);
+        let error = carrack_api::field::Error::invalid(&path.child("kind"), given, &detail);
+        return Err(Status::invalid(&kind.group, given, name.unwrap_or_default(), &[error]));
+    }
+    if decoded.value.get("apiVersion").is_none() {
+        return Err(Status::bad_request(format!(
+            "the API version in the data () does not match the expected API version ({api_version})"
+        )));
+    }
+    checked(decoded, names)
 }
 
 /// 415: custom objects have no protobuf form.

@@ -224,7 +224,11 @@ pub(crate) fn list(
     include: table::Include,
     registry: &Registry,
 ) -> Response<Body> {
-    let meta = list_meta(&listed);
+    let mut meta = list_meta(&listed);
+    if view.kind.definition.is_some() && accept.form == Form::Object && meta.get("continue").is_none() {
+        // As upstream's untyped lists have it.
+        meta["continue"] = "".into();
+    }
     match (accept.form, accept.encoding) {
         (Form::Table, _) => {
             let now = registry.now();

@@ -67,7 +67,7 @@ where
             return paths::answer(state, parts, info);
         }
         let (kind, version) = resource::find(state, info)?;
-        if super::proxy::is_streaming(&info.attributes) {
+        if super::proxy::is_streaming(&info.attributes) && kind.definition.is_none() {
             return super::proxy::answer(state, parts, info, user, kind, version, body).await;
         }
         if !matches!(&*info.attributes.verb, "watch" | "proxy") {

@@ -66,11 +66,13 @@ pub(crate) async fn answer(
     };
     let warnings = call.warnings.clone();
     let mut context = Context { state, parts, info, body, call, view: View::new(kind, version) };
-    context.check_scope()?;
     if let Some(warning) = context.call.kind.facts(version).and_then(|facts| facts.warning.as_deref()) {
         context.call.warnings.add(warning);
     }
-    let response = context.dispatch().await;
+    let response = match context.check_scope() {
+        Ok(()) => context.dispatch().await,
+        Err(status) => Err(status),
+    };
     let mut response = response.unwrap_or_else(|status| output::failure(&status));
     output::warn(&mut response, warnings.take());
     Ok(response)
@@ -121,6 +123,10 @@ impl Context<'_> {
     }
 
     fn not_served(&self) -> Status {
+        let kind = &self.call.kind;
+        if kind.definition.is_some() && !self.call.subresource.is_empty() {
+            return Status::method_not_supported(&kind.group, &kind.plural, &self.info.attributes.verb);
+        }
         Status::of_route(
             405,
             "MethodNotAllowed",

@@ -51,7 +51,8 @@ impl Registry {
                     managed::update(&types, &call.managed_write(SCALE, &time), Some(&current), &mut scale);
                 }
                 let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
-                if replicas < 0 {
+                // A custom object's own rules judge its number.
+                if replicas < 0 && places.custom.is_none() {
                     return Err(negative(call, replicas));
                 }
                 let mut new = old.clone();

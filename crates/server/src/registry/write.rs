@@ -169,6 +169,10 @@ impl Registry {
             Some(old) => validation::custom::update(kind, call.version, object, old),
         };
         if errors.is_empty() {
+            if call.subresource.is_empty() {
+                let warnings = validation::custom::finalizer_warnings(object, old);
+                warnings.into_iter().for_each(|warning| call.warnings.add(warning));
+            }
             return Ok(());
         }
         Err(Status::invalid(&kind.group, &kind.kind, meta::text(object, "name"), &errors))
@@ -280,11 +284,14 @@ pub(crate) fn stored_version(kind: &Kind) -> String {
 /// Brings an object of a custom kind, read in a version, into the form that its present
 /// definition gives it, unless that is how it was stored.
 pub(crate) fn settle(kind: &Kind, version: usize, record: &Record, object: &mut Value) {
-    if let Some(definition) = &kind.definition
-        && !(version == kind.storage && kind.is_settled(record.header()))
-    {
-        crd::decode::from_storage(definition, version, object);
+    let Some(definition) = &kind.definition else { return };
+    let header = record.header();
+    if version == kind.storage && kind.is_settled(header) {
+        return;
     }
+    let (_, stored) = carrack_api::kind::group_version(&header.api_version);
+    let stored = kind.versions.iter().position(|version| &*version.name == stored);
+    crd::decode::from_storage(definition, stored.unwrap_or(kind.storage), version, object);
 }
 
 /// The object in the version in which its kind is stored.

@@ -174,9 +174,6 @@ fn flags(versions: &[Value], common: &Common, path: &Path<'_>, errors: &mut Erro
 
 /// Versions as upstream's own form of them is encoded.
 fn shown(versions: &[Value], common: &Common) -> String {
-    if versions.is_empty() {
-        return "null".to_owned();
-    }
     let of = |version: &Value, field: &str, common: bool| {
         if common { "null".to_owned() } else { version[field].to_string() }
     };

@@ -55,6 +55,32 @@ pub(super) fn describe(group_version: &str, definitions: &mut Map<String, Value>
     }
 }
 
+/// Fills in what every custom kind has: the descriptions of its types and metadata.
+/// `kinds` are the names of the kinds' own definitions.
+pub(super) fn describe_custom(kinds: &[String], definitions: &mut Map<String, Value>) {
+    let mut generator = SchemaGenerator::default();
+    generator.subschema_for::<api::core::v1::ConfigMap>();
+    let described = generator.take_definitions(true);
+    let model = described.iter().find(|(name, _)| name.ends_with(".ConfigMap")).map(|(_, model)| model);
+    for (name, described) in &described {
+        let Some(definition) = definitions.get_mut(name) else { continue };
+        copy(described, definition);
+        for (field, described) in described["properties"].as_object().into_iter().flatten() {
+            if let Some(property) = definition["properties"].get_mut(field) {
+                copy(described, property);
+            }
+        }
+    }
+    for name in kinds {
+        for field in ["apiVersion", "kind", "metadata"] {
+            let property = definitions.get_mut(name).and_then(|kind| kind["properties"].get_mut(field));
+            if let (Some(model), Some(property)) = (model, property) {
+                copy(&model["properties"][field], property);
+            }
+        }
+    }
+}
+
 /// Takes over a description; next to a reference, OpenAPI 3.0 allows nothing else.
 fn copy(from: &Value, to: &mut Value) {
     let (Some(text), Some(object)) = (from["description"].as_str(), to.as_object_mut()) else { return };

@@ -143,6 +143,17 @@ fn document(kinds: &Kinds, git_version: &str, dialect: Dialect, of: &[(&str, &st
         for (group, version) in of {
             let group_version = carrack_api::kind::api_version(group, version);
             descriptions::describe(&group_version, &mut definitions);
+            let custom =
+                discovery::served(kinds, group, version).filter(|(kind, _)| kind.definition.is_some());
+            let custom: Vec<String> = custom
+                .map(|(kind, index)| {
+                    let version = &kind.versions[index];
+                    version.schema.object(version.root).name.to_string()
+                })
+                .collect();
+            if !custom.is_empty() {
+                descriptions::describe_custom(&custom, &mut definitions);
+            }
         }
     }
     match dialect {
