@@ -46,11 +46,11 @@ fn kubeconfig(server: &Running, dir: &Path) -> PathBuf {
     path
 }
 
-fn said_by(server: &Running) -> String {
+fn said_by(server: &Running, file: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let config = kubeconfig(server, dir.path());
     let kubectl = paths::upstream("kubectl").unwrap();
-    let text = std::fs::read_to_string(golden("api.script")).unwrap();
+    let text = std::fs::read_to_string(golden(file)).unwrap();
     script::transcript(&text, |line| {
         let mut command = Command::new("bash");
         command.args(["-c", "set -B +B; eval \"$0\"", &line.replace("$K", "\"$K\"")]);
@@ -61,13 +61,13 @@ fn said_by(server: &Running) -> String {
     .unwrap()
 }
 
-#[test]
-fn answers_as_upstream_does() {
+/// Runs a script against Carrack, and holds the transcript to the recorded one.
+fn check(script: &str, recorded: &str) {
     if std::env::var_os("RECORD_UPSTREAM").is_some() {
-        std::fs::write(golden("api.txt"), said_by(&servers::upstream(&[]).unwrap())).unwrap();
+        std::fs::write(golden(recorded), said_by(&servers::upstream(&[]).unwrap(), script)).unwrap();
     }
-    let said = said_by(&servers::carrack(&["--disable", "controllers,scheduler"]).unwrap());
-    let different = script::compare(&golden("api.txt"), &said).unwrap();
+    let said = said_by(&servers::carrack(&["--disable", "controllers,scheduler"]).unwrap(), script);
+    let different = script::compare(&golden(recorded), &said).unwrap();
     let unexplained: Vec<&str> = different
         .split("--- wanted\n")
         .filter(|part| !part.trim().is_empty())
@@ -81,4 +81,14 @@ fn answers_as_upstream_does() {
         unexplained.len(),
         unexplained.join("--- wanted\n")
     );
+}
+
+#[test]
+fn answers_as_upstream_does() {
+    check("api.script", "api.txt");
+}
+
+#[test]
+fn applies_on_the_server_as_upstream_does() {
+    check("server-side.script", "server-side.txt");
 }

@@ -1,23 +1,18 @@
 //! What a write cannot change, and so nobody comes to own by it: status through the
 //! object, spec through status, and the like. (After the `GetResetFields` of upstream's
-//! strategies.)
-
-use serde_json::Value;
+//! strategies. Those of `ephemeralcontainers` and `resize` say that only few fields can be
+//! written, but nobody asks them: who puts a pod there and leaves fields out takes them
+//! from their managers.)
 
 use super::set::{self, Set};
 use crate::kind::Kind;
 
-/// A path of field names; `*` is any item.
+/// A path of field names.
 type Path = &'static [&'static str];
 
-/// Fields that a write leaves as they are.
+/// Fields that a write leaves as they are, with what is below them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Filter {
-    /// All but these, with what is below them, can be written.
-    AllBut(&'static [Path]),
-    /// Only these, with what is below them, can be written.
-    Only(&'static [Path]),
-}
+pub(super) struct Filter(&'static [Path]);
 
 /// What a write to a `subresource` (empty: the object) of a kind's version leaves as it is.
 pub(super) fn filter(kind: &Kind, version: usize, subresource: &str) -> Filter {
@@ -48,74 +43,31 @@ pub(super) fn filter(kind: &Kind, version: usize, subresource: &str) -> Filter {
         ("status", _) if kind.custom => &[&["metadata"], &["spec"]],
         ("status", _) => &[&["spec"]],
         ("finalize", _) => &[&["status"]],
-        ("ephemeralcontainers", _) => return Filter::Only(&[&["spec", "ephemeralContainers"]]),
-        ("resize", _) => {
-            return Filter::Only(&[
-                &["spec", "containers", "*", "resources"],
-                &["spec", "containers", "*", "resizePolicy"],
-                &["spec", "initContainers", "*", "resources"],
-                &["spec", "initContainers", "*", "resizePolicy"],
-            ]);
-        }
         _ => &[],
     };
-    Filter::AllBut(paths)
+    Filter(paths)
 }
 
 impl Filter {
     /// Nothing is left out.
-    pub const NONE: Self = Self::AllBut(&[]);
+    pub const NONE: Self = Self(&[]);
 
     /// Whether a whole top-level field is left out, so that nobody need look at it.
     pub fn leaves_out(self, key: &str) -> bool {
-        match self {
-            Self::AllBut(paths) => paths.contains(&[key].as_slice()),
-            Self::Only(paths) => !paths.iter().any(|path| path[0] == key),
-        }
+        self.0.contains(&[key].as_slice())
     }
 
     /// Removes from a set what is left out.
     pub fn apply(self, fields: &mut Set) {
-        match self {
-            Self::AllBut(paths) => paths.iter().for_each(|path| set::subtract_whole(fields, &set::one(path))),
-            Self::Only(paths) => retain(fields, paths),
-        }
+        self.0.iter().for_each(|path| set::subtract_whole(fields, &set::one(path)));
     }
-}
-
-/// Keeps what is on the way to one of the paths, or at or below its end.
-fn retain(fields: &mut Set, paths: &[&[&'static str]]) {
-    fields.retain(|element, node| {
-        let matches = |name: &str| name == "*" || element.strip_prefix("f:") == Some(name);
-        let rest: Vec<&[&str]> = paths
-            .iter()
-            .filter_map(|path| path.split_first())
-            .filter(|(first, _)| matches(first))
-            .map(|(_, rest)| rest)
-            .collect();
-        if rest.is_empty() {
-            return false;
-        }
-        if rest.iter().any(|rest| rest.is_empty()) {
-            return true;
-        }
-        // What is only on the way is a member if it was one: that is how upstream's matcher sees it.
-        let Value::Object(node) = node else { return false };
-        let member = set::is_member(node);
-        node.remove(".");
-        retain(node, &rest);
-        if member && !node.is_empty() {
-            node.insert(".".into(), Value::Object(Set::new()));
-        }
-        member || !node.is_empty()
-    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kinds;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn each_subresource_has_its_own() {
@@ -155,12 +107,6 @@ mod tests {
             "status",
             json!({"f:metadata": {"f:ownerReferences": {}}, "f:status": {"f:phase": {}}}),
         );
-        check("pods", "ephemeralcontainers", json!({"f:spec": {"f:ephemeralContainers": {}}}));
-        check(
-            "pods",
-            "resize",
-            json!({"f:spec": {"f:containers": {".": {}, "k:{\"name\":\"c\"}": {
-                ".": {}, "f:resources": {"f:limits": {}}}}}}),
-        );
+        check("pods", "ephemeralcontainers", whole.clone());
     }
 }
