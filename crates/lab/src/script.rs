@@ -39,9 +39,19 @@ pub fn transcript(script: &str, kubectl: impl Fn(&str) -> Result<Command>) -> Re
     Ok(text)
 }
 
+/// What a line of kubectl's own log says (`W1121 05:20:42.462300 20017 diff.go:723] …`).
+fn logged(line: &str) -> Option<&str> {
+    let (head, said) = line.split_once("] ")?;
+    let level = head.starts_with(['I', 'W', 'E']) && head.get(1..5)?.bytes().all(|b| b.is_ascii_digit());
+    (level && head.contains(".go:")).then_some(said)
+}
+
 /// A line without what differs from run to run: uids, revisions, times, ages, generated
 /// endings, addresses; and with columns that are one space apart.
 pub fn normal(line: &str) -> String {
+    if let Some(said) = logged(line) {
+        return said.to_owned();
+    }
     let fields = [
         "resourceVersion:",
         "\"resourceVersion\":",
