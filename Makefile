@@ -11,7 +11,7 @@ export CARGO_TERM_COLOR ?= auto
 
 -include upstream.mk
 
-.PHONY: help build up down test lint unit lab deny bench differential scheduler-differential clean
+.PHONY: help build up down test lint unit lab deny test-crash bench differential scheduler-differential clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -40,6 +40,10 @@ lab: ## Whole clusters in network namespaces, driven by upstream's kubectl
 	cargo build --package carrack
 	$(MAKE) target/upstream/kubectl target/upstream/etcd
 	cargo test --package carrack-lab
+
+test-crash: ## Kill an API server 200 times at random moments of a load of writes
+	cargo build --package carrack
+	KILLS=200 cargo test --package carrack-lab --test server_crash -- --nocapture
 
 bench: build ## Compare with kube-apiserver + etcd and the null server on this machine
 	$(MAKE) target/upstream/kube-apiserver target/upstream/etcd

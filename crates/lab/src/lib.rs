@@ -15,7 +15,9 @@ pub mod machine;
 pub mod paths;
 pub mod registry;
 pub mod script;
+pub mod server;
 pub mod traces;
+pub mod writes;
 
 pub use cluster::Cluster;
 pub use machine::Machine;

@@ -4,106 +4,19 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use carrack_client::connect::{Credentials, Endpoint, connect};
+use carrack_client::connect::connect;
 use carrack_lab::cluster::{Cluster, PATIENCE};
 use carrack_lab::images;
 use carrack_lab::machine::{run, until};
-use serde_json::{Value, json};
+use carrack_lab::writes::{Acknowledged, MAPS, credentials, next, writer};
+use serde_json::Value;
 
 const WRITERS: usize = 4;
-const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-
-/// What the server has acknowledged.
-#[derive(Default)]
-struct Acknowledged {
-    /// Created ConfigMaps that nobody has touched since, with their revision.
-    created: Mutex<BTreeMap<String, u64>>,
-    /// A writer's own ConfigMap: the last number written and its revision.
-    patched: Mutex<BTreeMap<String, (u64, u64)>>,
-    /// The newest revision anybody has been told.
-    newest: AtomicU64,
-    /// Revisions that were not newer than what had been told before.
-    back: Mutex<Vec<String>>,
-}
-
-impl Acknowledged {
-    /// Notes the revision of a write that began when `before` was the newest.
-    fn told(&self, before: u64, object: &Value) -> u64 {
-        let revision = revision(object);
-        if revision <= before {
-            self.back.lock().unwrap().push(format!("{revision} after {before}: {}", object["metadata"]));
-        }
-        self.newest.fetch_max(revision, Ordering::SeqCst);
-        revision
-    }
-}
-
-fn revision(object: &Value) -> u64 {
-    object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
-}
-
-/// The administrator's way in, from the kubeconfig.
-fn credentials(kubeconfig: &str) -> (Endpoint, Credentials) {
-    let take = |field: &str| {
-        let line = kubeconfig.lines().find_map(|line| line.trim().strip_prefix(field)).expect("a field");
-        base64::engine::general_purpose::STANDARD.decode(line.trim().trim_matches('"')).unwrap()
-    };
-    let endpoint = Endpoint {
-        address: "127.0.0.1:6443".parse().unwrap(),
-        server_name: "127.0.0.1".into(),
-        ca_pem: take("certificate-authority-data:"),
-    };
-    let chain_pem = take("client-certificate-data:");
-    (endpoint, Credentials::Certificate { chain_pem, key_pem: take("client-key-data:") })
-}
-
-/// A write; `None` when nobody knows what became of it.
-async fn write(client: &kube::Client, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
-    let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
-    let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
-    let request = request.body(kube::client::Body::from(serde_json::to_vec(body).unwrap())).unwrap();
-    let exchange = async {
-        let answer = client.send(request).await.ok()?;
-        let status = answer.status().as_u16();
-        let body = http_body_util::BodyExt::collect(answer.into_body()).await.ok()?.to_bytes();
-        Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
-    };
-    tokio::time::timeout(Duration::from_secs(5), exchange).await.ok()?
-}
-
-/// Creates ConfigMaps and patches one of its own, until told to stop.
-async fn writer(number: usize, client: kube::Client, noted: Arc<Acknowledged>, stop: Arc<AtomicBool>) {
-    let own = format!("own-{number}");
-    for n in 1u64.. {
-        if stop.load(Ordering::SeqCst) {
-            return;
-        }
-        let name = format!("load-{number}-{n}");
-        let before = noted.newest.load(Ordering::SeqCst);
-        let body =
-            json!({"metadata": {"name": name, "labels": {"load": "yes"}}, "data": {"n": n.to_string()}});
-        match write(&client, "POST", MAPS, &body).await {
-            Some((201, object)) => {
-                let revision = noted.told(before, &object);
-                noted.created.lock().unwrap().insert(name, revision);
-            }
-            _ => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-        let before = noted.newest.load(Ordering::SeqCst);
-        let patch = json!({"data": {"n": n.to_string()}});
-        if let Some((200, object)) = write(&client, "PATCH", &format!("{MAPS}/{own}"), &patch).await {
-            let revision = noted.told(before, &object);
-            noted.patched.lock().unwrap().insert(own.clone(), (n, revision));
-        }
-    }
-}
 
 /// Starts the writers on a thread in the machine.
 fn load(cluster: &Cluster, noted: &Arc<Acknowledged>, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
@@ -112,7 +25,7 @@ fn load(cluster: &Cluster, noted: &Arc<Acknowledged>, stop: &Arc<AtomicBool>) ->
     cluster.machine.inside(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (endpoint, credentials) = credentials(&kubeconfig);
+            let (endpoint, credentials) = credentials(&kubeconfig).unwrap();
             let writers = (0..WRITERS).map(|number| {
                 let client = connect(&endpoint, &credentials).unwrap();
                 tokio::spawn(writer(number, client, noted.clone(), stop.clone()))
@@ -127,28 +40,7 @@ fn load(cluster: &Cluster, noted: &Arc<Acknowledged>, stop: &Arc<AtomicBool>) ->
 /// Nothing may be missing, and nothing may be other than it was acknowledged.
 fn verify(cluster: &Cluster, noted: &Acknowledged) {
     let list: Value = serde_json::from_str(&cluster.k(&["get", "--raw", MAPS]).unwrap()).unwrap();
-    let found: BTreeMap<&str, &Value> = list["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|item| (item["metadata"]["name"].as_str().unwrap(), item))
-        .collect();
-    let (created, patched) = (noted.created.lock().unwrap(), noted.patched.lock().unwrap());
-    let missing: Vec<_> = created
-        .iter()
-        .filter(|(name, at)| found.get(name.as_str()).map(|o| revision(o)) != Some(**at))
-        .collect();
-    assert!(missing.is_empty(), "{} of {} are missing or changed: {missing:?}", missing.len(), created.len());
-    for (name, (number, at)) in patched.iter() {
-        let object = found[name.as_str()];
-        let stored: u64 = object["data"]["n"].as_str().unwrap().parse().unwrap();
-        // A later write may have been stored and its answer lost.
-        assert!(stored >= *number && revision(object) >= *at, "{name}: {number} at {at}, but {object}");
-    }
-    assert!(revision(&list) >= noted.newest.load(Ordering::SeqCst), "the list is older than a write");
-    assert_eq!(*noted.back.lock().unwrap(), [""; 0], "revisions that went back");
-    assert!(created.len() > 100 && patched.len() == WRITERS, "a load worth the name: {}", created.len());
-    println!("{} objects created and {WRITERS} patched, newest revision {}", created.len(), revision(&list));
+    println!("{}", noted.verify(&list, 100).unwrap());
 }
 
 /// Names, container ids, start times and restarts of an application's pods.
@@ -175,14 +67,6 @@ fn deployment(name: &str, replicas: u32) -> String {
          image: 'docker.io/library/busybox:1', command: [sleep, '3600'], \
          readinessProbe: {{exec: {{command: ['true']}}, periodSeconds: 1}}}}\n"
     )
-}
-
-/// Xorshift: enough for moments.
-fn next(seed: &mut u64) -> u64 {
-    *seed ^= *seed << 13;
-    *seed ^= *seed >> 7;
-    *seed ^= *seed << 17;
-    *seed
 }
 
 /// Every process of the machine that is Carrack's, by command: shims and others.
@@ -226,7 +110,7 @@ fn survives_kills_at_random_moments() {
         cluster.k(&["set", "env", "deployment/rolling", &format!("KILL={kill}")]).unwrap();
         let moment = Duration::from_millis(next(&mut seed) % 2500);
         std::thread::sleep(moment);
-        let told = noted.newest.load(Ordering::SeqCst);
+        let told = noted.newest();
         cluster.kill().unwrap();
         let (_, left) = carracks(&cluster);
         assert!(left.is_empty(), "still there: {left:#?}");
