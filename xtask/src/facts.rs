@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::go;
 use crate::openapi::{self, Types, reference, strings, text};
 use crate::proto::{self, Messages};
-use crate::{kinds, upstream};
+use crate::{internal, kinds, upstream};
 
 /// Enumerations by type and field: `io.k8s.api.core.v1.Pod phase` → values.
 type Enums = BTreeMap<(String, String), Vec<String>>;
@@ -44,6 +44,7 @@ pub fn run() -> Result<()> {
     };
     let structs = structs(&types)?;
     std::fs::write(&table, write(&types, &messages, &enums, &structs)?)?;
+    std::fs::write(facts_dir.join("internal.txt"), internal::write()?)?;
     std::fs::write(
         upstream::root().join("crates/api/src/kinds/kinds.txt"),
         kinds::write(&kubernetes, &served)?,

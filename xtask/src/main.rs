@@ -7,6 +7,7 @@ mod answers;
 mod facts;
 mod go;
 mod golden;
+mod internal;
 mod kinds;
 mod openapi;
 mod proto;

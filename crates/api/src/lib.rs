@@ -31,6 +31,7 @@ pub mod selector;
 pub mod status;
 pub mod time;
 mod tree;
+mod unified;
 pub mod validation;
 pub mod warnings;
 pub mod yaml;

@@ -20,6 +20,8 @@
 //! A type is a scalar's word, the name of a type of the same package, or one with
 //! the short name of its package before it; `[]` and `{}` make lists and maps.
 
+pub(crate) mod internal;
+
 use std::sync::{Arc, LazyLock};
 
 use crate::schema::{Field, ListType, Object, Presence, Schema, Ty, TypeId};

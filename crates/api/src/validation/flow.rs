@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::names;
 use super::rules::{full, invalid_each, invalid_json, not_supported};
 use super::shape::{Row, Rule, check};
+use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{flag, get, int, items, same, text, texts};
 
@@ -60,7 +61,7 @@ pub fn schema(object: &Value, errors: &mut Errors) {
     };
     if fixed.is_some_and(|fixed| !same(Some(spec), Some(&fixed))) {
         let detail = format!("spec of '{name}' must equal the fixed value");
-        errors.push(invalid_json(&path, &spec.to_string(), &detail));
+        errors.push(invalid_json(&path, &internal::json("flowcontrol.FlowSchemaSpec", spec), &detail));
     }
     conditions(object, errors);
 }
@@ -312,7 +313,8 @@ pub fn level(object: &Value, errors: &mut Errors) {
     };
     if !same(Some(&wanted), Some(&seen)) {
         let detail = format!("spec of '{name}'{but} must equal the fixed value");
-        errors.push(invalid_json(&path, &spec.to_string(), &detail));
+        let json = internal::json("flowcontrol.PriorityLevelConfigurationSpec", spec);
+        errors.push(invalid_json(&path, &json, &detail));
     }
     conditions(object, errors);
 }

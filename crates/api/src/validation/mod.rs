@@ -34,6 +34,8 @@ mod storage;
 mod table;
 mod volumes;
 
+pub(crate) use rules::struct_json;
+
 use std::borrow::Cow;
 
 use serde_json::Value;

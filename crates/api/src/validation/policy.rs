@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::apps::{at_most_all, int_or_percent};
 use super::rules::{conditions, invalid_json};
 use super::shape::{Row, Rule, check};
+use crate::facts::internal;
 use crate::field::{Errors, Path};
 use crate::tree::get;
 
@@ -18,14 +19,7 @@ pub fn create(object: &Value, errors: &mut Errors) {
     ];
     let (spec, path) = (&object["spec"], Path::ROOT.child("spec"));
     if get(spec, "minAvailable").is_some() && get(spec, "maxUnavailable").is_some() {
-        let field = |name: &str| spec.get(name).cloned().unwrap_or_default();
-        let selector = super::rules::struct_json(&field("selector"));
-        let json = format!(
-            "{{\"MinAvailable\":{},\"Selector\":{selector},\"MaxUnavailable\":{},\"UnhealthyPodEvictionPolicy\":{}}}",
-            field("minAvailable"),
-            field("maxUnavailable"),
-            field("unhealthyPodEvictionPolicy"),
-        );
+        let json = internal::json("policy.PodDisruptionBudgetSpec", spec);
         errors.push(invalid_json(&path, &json, "minAvailable and maxUnavailable cannot be both set"));
     }
     check(spec, REST, &path, errors);

@@ -8,6 +8,7 @@ use super::apps;
 use super::names;
 use super::pods;
 use super::rules::{IMMUTABLE, full, invalid_each, invalid_json, non_negative};
+use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::quantity::{Format, Quantity};
 use crate::selector::Labels;
@@ -274,7 +275,7 @@ fn scope_selector(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.push(Error::invalid(&path.child("scopeName"), scope, "unsupported scope"));
         }
         for _ in unfit(spec, scope) {
-            let json = shown_selector(selector);
+            let json = internal::json("core.ScopeSelector", selector);
             errors.push(invalid_json(&path, &json, "unsupported scope applied to resource"));
         }
         let whole = SCOPES.contains(&scope) && !["PriorityClass", "VolumeAttributesClass"].contains(&scope);
@@ -304,20 +305,6 @@ fn scope_selector(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         let scopes = spec.get("scopes").cloned().unwrap_or_default();
         errors.push(Error::invalid(&path, scopes, "conflicting scopes"));
     }
-}
-
-/// With upstream's names of fields, in their order.
-fn shown_selector(selector: &Value) -> String {
-    let one = |requirement: &Value| {
-        format!(
-            "{{\"ScopeName\":{},\"Operator\":{},\"Values\":{}}}",
-            Value::from(text(requirement, "scopeName")),
-            Value::from(text(requirement, "operator")),
-            requirement.get("values").unwrap_or(&Value::Null)
-        )
-    };
-    let all: Vec<String> = items(selector, "matchExpressions").iter().map(one).collect();
-    format!("{{\"MatchExpressions\":[{}]}}", all.join(","))
 }
 
 /// Rules of a ResourceQuota that replaces another.

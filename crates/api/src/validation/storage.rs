@@ -10,6 +10,7 @@ use super::rules::{
 };
 use super::shape::{Row, Rule, check, non_negative_quantity};
 use super::volumes;
+use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, get, int, items, same, text, texts};
 
@@ -218,15 +219,7 @@ fn attached(source: &Value, path: &Path<'_>, errors: &mut Errors) {
 /// Rules of a VolumeAttachment that replaces another.
 pub fn attachment_update(new: &Value, old: &Value, errors: &mut Errors) {
     if !same(new.get("spec"), old.get("spec")) {
-        let spec = &new["spec"];
-        let source = &spec["source"];
-        let json = format!(
-            "{{\"Attacher\":{},\"Source\":{{\"PersistentVolumeName\":{},\"InlineVolumeSpec\":{}}},\"NodeName\":{}}}",
-            Value::from(text(spec, "attacher")),
-            source.get("persistentVolumeName").unwrap_or(&Value::Null),
-            source.get("inlineVolumeSpec").unwrap_or(&Value::Null),
-            Value::from(text(spec, "nodeName")),
-        );
+        let json = internal::json("storage.VolumeAttachmentSpec", &new["spec"]);
         errors.push(invalid_json(&Path::ROOT.child("spec"), &json, IMMUTABLE));
     }
 }

@@ -277,7 +277,7 @@ pub fn of(kind: &Kind) -> Option<&'static Rules> {
         ),
         ("resource.k8s.io", "ResourceClaimTemplate") => rules!(
             create: devices::template,
-            update: &[Changed, Own(devices::same_spec)],
+            update: &[Changed, Own(devices::template_update)],
         ),
         ("resource.k8s.io", "DeviceClass") => rules!(
             create: devices::class,

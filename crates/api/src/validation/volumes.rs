@@ -7,6 +7,7 @@ use super::pods;
 use super::rules::{IMMUTABLE, full, immutable, invalid_each, not_supported};
 use super::shape::{Row, Rule, check};
 use super::sources;
+use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::quantity::Quantity;
 use crate::tree::{entries, get, items, same, text, text_at, texts};
@@ -321,7 +322,7 @@ pub fn volume_update(new: &Value, old: &Value, errors: &mut Errors) {
     if !same(Some(&now), Some(&then)) {
         let detail = format!(
             "spec.persistentvolumesource is immutable after creation\n{}",
-            pods::difference(&then, &now)
+            pods::difference("core.PersistentVolumeSource", &then, &now)
         );
         errors.push(Error::forbidden(&path.child("persistentvolumesource"), &detail));
     }
@@ -330,7 +331,8 @@ pub fn volume_update(new: &Value, old: &Value, errors: &mut Errors) {
         && !same(spec.get("nodeAffinity"), Some(affinity))
     {
         let path = Path::ROOT.child("nodeAffinity");
-        errors.push(Error::invalid(&path, spec["nodeAffinity"].clone(), IMMUTABLE));
+        let json = internal::json("*core.VolumeNodeAffinity", &spec["nodeAffinity"]);
+        errors.push(super::rules::invalid_json(&path, &json, IMMUTABLE));
     }
     let class = "volumeAttributesClassName";
     if get(before, class).is_some() && get(spec, class).is_none() {
@@ -451,7 +453,7 @@ pub fn claim_update(new: &Value, old: &Value, errors: &mut Errors) {
     if !same(Some(&now), Some(&then)) {
         let detail = format!(
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
-            pods::difference(&then, &now)
+            pods::difference("core.PersistentVolumeClaimSpec", &then, &now)
         );
         errors.push(Error::forbidden(&path, &detail));
     }

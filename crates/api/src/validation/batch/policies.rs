@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::indexes;
+use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, int, items, text};
 use crate::validation::names;
@@ -135,7 +136,11 @@ fn exit_codes(codes: &Value, containers: &BTreeSet<&str>, path: &Path<'_>, error
 pub fn success(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let Some(policy) = get(spec, "successPolicy") else { return };
     if text(spec, "completionMode") != "Indexed" {
-        errors.push(invalid_json(path, &shown(policy), "requires indexed completion mode"));
+        errors.push(invalid_json(
+            path,
+            &internal::json("batch.SuccessPolicy", policy),
+            "requires indexed completion mode",
+        ));
         return;
     }
     let path = path.child("rules");
@@ -153,17 +158,6 @@ pub fn success(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
         success_rule(spec, rule, &path.index(at), errors);
     }
-}
-
-/// A success policy with upstream's names of fields.
-fn shown(policy: &Value) -> String {
-    let rule = |rule: &Value| {
-        let field = |name: &str| rule.get(name).cloned().unwrap_or_default();
-        let (indexes, count) = (field("succeededIndexes"), field("succeededCount"));
-        format!("{{\"SucceededIndexes\":{indexes},\"SucceededCount\":{count}}}")
-    };
-    let rules: Vec<String> = items(policy, "rules").iter().map(rule).collect();
-    if rules.is_empty() { "{\"Rules\":null}".into() } else { format!("{{\"Rules\":[{}]}}", rules.join(",")) }
 }
 
 fn success_rule(spec: &Value, rule: &Value, path: &Path<'_>, errors: &mut Errors) {

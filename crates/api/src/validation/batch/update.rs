@@ -4,9 +4,10 @@
 use serde_json::Value;
 
 use super::spec_and_selector;
+use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{flag, get, int, items, same, text};
-use crate::validation::rules::{IMMUTABLE, immutable};
+use crate::validation::rules::{IMMUTABLE, immutable, invalid_json};
 
 /// Rules of a Job that replaces another.
 pub fn validate(new: &Value, old: &Value, errors: &mut Errors) {
@@ -19,10 +20,17 @@ pub fn validate(new: &Value, old: &Value, errors: &mut Errors) {
     };
     fixed("selector", errors);
     template(spec, old, &path, errors);
-    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
-    {
-        fixed(field, errors);
-    }
+    let shown = |field: &str, ty: &str, errors: &mut Errors| {
+        if !same(spec.get(field), before.get(field)) {
+            let json = internal::json(ty, spec.get(field).unwrap_or(&Value::Null));
+            errors.push(invalid_json(&path.child(field), &json, IMMUTABLE));
+        }
+    };
+    fixed("completionMode", errors);
+    shown("podFailurePolicy", "*batch.PodFailurePolicy", errors);
+    fixed("backoffLimitPerIndex", errors);
+    fixed("managedBy", errors);
+    shown("successPolicy", "*batch.SuccessPolicy", errors);
 }
 
 fn completions(spec: &Value, before: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -64,7 +72,7 @@ fn template(spec: &Value, old: &Value, path: &Path<'_>, errors: &mut Errors) {
     let path = path.child("template");
     if !(flag(&old["spec"], "suspend") && at_rest) {
         if !same(Some(template), Some(&before)) {
-            errors.push(Error::invalid(&path, template.clone(), IMMUTABLE));
+            errors.push(invalid_json(&path, &internal::json("core.PodTemplateSpec", template), IMMUTABLE));
         }
         return;
     }
@@ -79,7 +87,8 @@ fn template(spec: &Value, old: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
     }
     if !same(template.get("spec"), before.get("spec")) {
-        errors.push(Error::invalid(&path.child("spec"), template["spec"].clone(), IMMUTABLE));
+        let json = internal::json("core.PodSpec", &template["spec"]);
+        errors.push(invalid_json(&path.child("spec"), &json, IMMUTABLE));
     }
 }
 

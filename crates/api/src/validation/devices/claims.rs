@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     DRIVER, EXPRESSION_MAX, LABEL, LIST_MAX, PARAMETERS_MAX, TOLERATION, qualified, raw, set, slice_of,
 };
+use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, int, items, same_field, text};
 use crate::validation::names;
@@ -23,13 +24,18 @@ pub fn claim(object: &Value, errors: &mut Errors) {
 
 /// Rules of a ResourceClaim that replaces another.
 pub fn claim_update(new: &Value, old: &Value, errors: &mut Errors) {
-    same_spec(new, old, errors);
+    same_spec("resource.ResourceClaimSpec", new, old, errors);
+}
+
+/// Rules of a ResourceClaimTemplate that replaces another.
+pub fn template_update(new: &Value, old: &Value, errors: &mut Errors) {
+    same_spec("resource.ResourceClaimTemplateSpec", new, old, errors);
 }
 
 /// The spec may not change.
-pub fn same_spec(new: &Value, old: &Value, errors: &mut Errors) {
+fn same_spec(ty: &str, new: &Value, old: &Value, errors: &mut Errors) {
     if !same_field(new, old, "spec") {
-        let shown = new.get("spec").map_or_else(String::new, Value::to_string);
+        let shown = internal::json(ty, &new["spec"]);
         errors.push(invalid_json(&Path::ROOT.child("spec"), &shown, IMMUTABLE));
     }
 }

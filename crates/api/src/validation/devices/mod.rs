@@ -17,7 +17,7 @@ use super::volumes::driver_name;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, text};
 
-pub(super) use claims::{claim, claim_update, class, same_spec, template};
+pub(super) use claims::{claim, claim_update, class, template, template_update};
 pub(super) use slices::{slice, slice_update};
 pub(super) use status::claim_status;
 

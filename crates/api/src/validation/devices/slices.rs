@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{DRIVER, EFFECTS, LABEL, POOL, binding_conditions, map, node_selector, qualified, set, slice_of};
+use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::quantity::Quantity;
 use crate::tree::{entries, flag, get, items, text};
@@ -229,22 +230,13 @@ fn attribute(attribute: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.push(Error::too_long(&path, 64));
         }
     }
-    // In the order of Go's struct.
-    let fields =
-        [("int", "IntValue"), ("bool", "BoolValue"), ("string", "StringValue"), ("version", "VersionValue")];
+    let fields = ["int", "bool", "string", "version"];
     let detail = "exactly one value must be specified";
-    match fields.iter().filter(|(field, _)| get(attribute, field).is_some()).count() {
+    match fields.iter().filter(|field| get(attribute, field).is_some()).count() {
         1 => {}
         0 => errors.push(Error::invalid(path, "", detail)),
         _ => {
-            let shown = |(field, name): &(&str, &str)| {
-                format!("{name:?}:{}", attribute.get(*field).unwrap_or(&Value::Null))
-            };
-            let shown: Vec<String> = fields.iter().map(shown).collect();
-            let json = format!(
-                "{{{},\"IntValues\":null,\"BoolValues\":null,\"StringValues\":null,\"VersionValues\":null}}",
-                shown.join(",")
-            );
+            let json = internal::json("resource.DeviceAttribute", attribute);
             errors.push(crate::validation::rules::invalid_json(path, &json, detail));
         }
     }

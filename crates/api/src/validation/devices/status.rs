@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::claims::{configuration, request_name, request_names, requests};
 use super::{DRIVER, LABEL, LIST_MAX, POOL, binding_conditions, node_selector, raw, set, slice_of};
+use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, items, same_field, text};
 use crate::validation::net;
@@ -54,7 +55,8 @@ pub fn claim_status(new: &Value, old: &Value, errors: &mut Errors) {
     let path = path.child("allocation");
     if get(before, "allocation").is_some() {
         if !same_field(status, before, "allocation") {
-            errors.push(invalid_json(&path, &allocation.to_string(), IMMUTABLE));
+            let json = internal::json("resource.AllocationResult", allocation);
+            errors.push(invalid_json(&path, &json, IMMUTABLE));
         }
         return;
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, get, int, items, same, text};
 use crate::validation::names;
@@ -33,7 +34,7 @@ pub fn validate(new: &Value, old: &Value, errors: &mut Errors) {
     if !same(Some(&munged), Some(before)) {
         let detail = format!(
             "pod updates may not change fields other than {UPDATABLE}\n{}",
-            difference(before, &munged)
+            difference("core.PodSpec", before, &munged)
         );
         errors.push(Error::forbidden(&path, &detail));
     }
@@ -50,7 +51,9 @@ pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
         let name = text(before, "name");
         let what = match now.iter().find(|container| text(container, "name") == name) {
             None => "removed\n".to_owned(),
-            Some(now) if !same(Some(now), Some(before)) => format!("changed\n{}", difference(before, now)),
+            Some(now) if !same(Some(now), Some(before)) => {
+                format!("changed\n{}", difference("core.EphemeralContainer", before, now))
+            }
             Some(_) => continue,
         };
         let detail = format!("existing ephemeral containers {name:?} may not be {what}");
@@ -158,34 +161,7 @@ fn munged(spec: &Value, before: &Value, path: &Path<'_>, errors: &mut Errors) ->
     munged
 }
 
-/// The lines that differ, with three lines around them, as a unified diff has them.
-pub fn difference(old: &Value, new: &Value) -> String {
-    let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
-    let (old, new) = (pretty(old), pretty(new));
-    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
-    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
-    let from = head.saturating_sub(3);
-    let (old_end, new_end) = (old.len() - tail, new.len() - tail);
-    let after = (old_end + 3).min(old.len());
-    let count = |end: usize, all: usize| (end + 3).min(all) - from;
-    let mut out = format!(
-        "@@ -{},{} +{},{} @@\n",
-        from + 1,
-        count(old_end, old.len()),
-        from + 1,
-        count(new_end, new.len())
-    );
-    let mut lines = |mark: char, lines: &[&str]| {
-        for line in lines {
-            out.push(mark);
-            out.push_str(line);
-            out.push('\n');
-        }
-    };
-    lines(' ', &old[from..head]);
-    lines('-', &old[head..old_end]);
-    lines('+', &new[head..new_end]);
-    lines(' ', &old[old_end..after]);
-    out
+/// The lines of two values of an internal type that differ, and those around them.
+pub fn difference(ty: &str, old: &Value, new: &Value) -> String {
+    crate::unified::diff(&internal::pretty(ty, old), &internal::pretty(ty, new))
 }
