@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use carrack_api::status::Status;
-use carrack_api::{Record, Revision, Value, proto};
+use carrack_api::{Kind, Record, Revision, Value, proto};
 use carrack_store::{Change, Event};
 use futures::stream;
 use http::{Response, StatusCode};
@@ -266,7 +266,8 @@ async fn closed(closing: &mut watch_channel::Receiver<bool>) {
     drop(closing.wait_for(|closing| *closing).await);
 }
 
-/// Resolves when a custom kind is no longer what the view holds.
+/// Resolves when a custom kind is no longer what the view holds. A definition on its way
+/// out keeps its watches: they are to see its objects go.
 async fn replaced(kinds: &mut watch_channel::Receiver<()>, registry: &Registry, view: &View) {
     if view.kind.definition.is_none() {
         return std::future::pending().await;
@@ -274,7 +275,9 @@ async fn replaced(kinds: &mut watch_channel::Receiver<()>, registry: &Registry, 
     loop {
         kinds.borrow_and_update();
         let now = registry.kinds();
-        if now.stored(&view.kind.resource).is_none_or(|kind| !Arc::ptr_eq(kind, &view.kind)) {
+        let leaving = |kind: &Kind| kind.definition.as_ref().is_some_and(|d| d.terminating);
+        let holds = |kind: &Arc<Kind>| Arc::ptr_eq(kind, &view.kind) || leaving(kind);
+        if !now.stored(&view.kind.resource).is_some_and(holds) {
             return;
         }
         if kinds.changed().await.is_err() {
