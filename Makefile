@@ -11,7 +11,7 @@ export CARGO_TERM_COLOR ?= auto
 
 -include upstream.mk
 
-.PHONY: help build up down test lint unit lab deny test-crash bench differential scheduler-differential clean
+.PHONY: help build up down test lint unit lab deny test-crash bench differential scheduler-differential conformance-api programs clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -62,6 +62,14 @@ scheduler-differential: ## Compare decisions with kube-scheduler's on generated 
 	$(EXAMPLES)/differential decide < target/scheduler/states > target/scheduler/ours
 	$(UPSTREAM_BIN)/scheduler-answers < target/scheduler/states > target/scheduler/theirs
 	$(EXAMPLES)/differential compare target/scheduler/states target/scheduler/ours target/scheduler/theirs
+
+conformance-api: build ## Upstream's conformance specs of the API against simulated nodes; writes docs/conformance.md
+	$(MAKE) $(addprefix $(UPSTREAM_BIN)/,kubectl e2e.test)
+	CARRACK_BIN=$(abspath $(RELEASE)) cargo run --package carrack-lab --bin conformance
+
+programs: build ## Upstream's controllers and scheduler, and helm, against simulated nodes
+	$(MAKE) $(addprefix $(UPSTREAM_BIN)/,kubectl kube-controller-manager kube-scheduler helm)
+	CARRACK_BIN=$(abspath $(RELEASE)) cargo run --package carrack-lab --bin programs
 
 deny: ## Licences, advisories and duplicate dependencies (installs cargo-deny when absent)
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

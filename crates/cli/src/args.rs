@@ -174,6 +174,9 @@ pub struct Simulate {
     /// Share of pods, from 0 to 1, that fail
     #[arg(long = "simulate-failures", value_name = "SHARE", default_value_t = 0.0)]
     pub failures: f64,
+    /// Image that cannot be pulled by simulated nodes; can be given several times
+    #[arg(long = "simulate-missing-image", value_name = "IMAGE")]
+    pub missing: Vec<String>,
     /// How often the Lease of each simulated node is renewed
     #[arg(long = "simulate-heartbeat", value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub heartbeat: Duration,

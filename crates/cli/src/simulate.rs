@@ -58,6 +58,7 @@ pub fn start(fleet: Fleet, simulate: &Simulate, client: Client, source: Arc<dyn 
             stop: simulate.stop,
             job: simulate.job,
             failures: simulate.failures,
+            missing: simulate.missing.clone(),
         },
         heartbeat: simulate.heartbeat,
     })

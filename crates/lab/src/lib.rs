@@ -7,12 +7,15 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod conformance;
 pub mod differential;
 pub mod https;
 pub mod images;
 pub mod load;
 pub mod machine;
 pub mod paths;
+pub mod plane;
+pub mod programs;
 pub mod registry;
 pub mod script;
 pub mod server;

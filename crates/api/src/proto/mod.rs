@@ -5,6 +5,7 @@ mod decode;
 mod either;
 mod encode;
 mod envelope;
+mod swagger;
 mod wire;
 
 #[cfg(test)]
@@ -13,3 +14,4 @@ mod tests;
 pub use decode::decode;
 pub use encode::encode;
 pub use envelope::{Envelope, MAGIC, list, metadata, open, watch_frame, wrap};
+pub use swagger::{SWAGGER, swagger};

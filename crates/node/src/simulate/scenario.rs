@@ -24,6 +24,8 @@ pub struct Behaviour {
     pub job: Duration,
     /// The share of pods, from 0 to 1, whose containers end with code 1.
     pub failures: f64,
+    /// Images that cannot be pulled, as pods name them.
+    pub missing: Vec<String>,
 }
 
 /// What one pod does.
@@ -50,6 +52,7 @@ impl Default for Behaviour {
             stop: Duration::from_millis(100),
             job: Duration::from_secs(1),
             failures: 0.0,
+            missing: Vec::new(),
         }
     }
 }
@@ -80,7 +83,7 @@ impl Scenario {
             run: duration("run-for").or_else(|| ends.then_some(behaviour.job)),
             stop: duration("stop-after").unwrap_or(behaviour.stop),
             codes: if codes.is_empty() { vec![i32::from(fails)] } else { codes },
-            pull_error: annotation("pull-error").cloned(),
+            pull_error: annotation("pull-error").cloned().or_else(|| missing(pod, &behaviour.missing)),
         }
     }
 
@@ -89,6 +92,14 @@ impl Scenario {
         let last = self.codes.last().copied().unwrap_or(0);
         self.codes.get(run as usize).copied().unwrap_or(last)
     }
+}
+
+/// Why a pod with an image that is not there cannot start.
+fn missing(pod: &Pod, missing: &[String]) -> Option<String> {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut images = containers.filter_map(|container| container.image.as_ref());
+    let image = images.find(|image| missing.contains(image))?;
+    Some(format!("failed to pull and unpack image {image:?}: not found"))
 }
 
 /// `1m30s`, `500ms` and the like.
@@ -128,6 +139,16 @@ mod tests {
             {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "o", "controller": true}]});
         assert_eq!(scenario(job, &Behaviour::default()).run, Some(Behaviour::default().job));
         assert_eq!(scenario(json!({"uid": "u"}), &Behaviour::default()).run, None);
+    }
+
+    #[test]
+    fn images_may_be_missing() {
+        let behaviour = Behaviour { missing: vec!["web:404".into()], ..Behaviour::default() };
+        for (image, fails) in [("web:404", true), ("web:1", false)] {
+            let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "c", "image": image}]}});
+            let pod = serde_json::from_value(pod).expect("a pod");
+            assert_eq!(Scenario::of(&pod, &behaviour).pull_error.is_some(), fails, "{image}");
+        }
     }
 
     #[test]

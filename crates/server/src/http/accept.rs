@@ -90,13 +90,15 @@ impl Accept {
                 let message = format!("406: Not Acceptable\n\nAvailable representations: {list}");
                 return Err(Status::of_route(406, "NotAcceptable", message));
             }
-            accept = Self::best(text, true).ok_or_else(|| {
-                let types = TYPES.map(|(name, _)| name).join(", ");
-                Status::not_acceptable(format!("only the following media types are accepted: {types}"))
-            })?;
+            accept = Self::best(text, true).ok_or_else(unmet)?;
         }
         accept.pretty |= is_for_people(headers, query);
         Ok(accept)
+    }
+
+    /// 406 for a table: what only acts and is never stored has no columns.
+    pub(crate) fn no_table(self) -> Result<Self, Status> {
+        if self.form == Form::Table { Err(unmet()) } else { Ok(self) }
     }
 
     /// 406: no watch is told in this way.
@@ -194,6 +196,11 @@ impl Clause<'_> {
         };
         Some(accept)
     }
+}
+
+fn unmet() -> Status {
+    let types = TYPES.map(|(name, _)| name).join(", ");
+    Status::not_acceptable(format!("only the following media types are accepted: {types}"))
 }
 
 fn header(headers: &HeaderMap) -> &str {

@@ -10,9 +10,9 @@ use futures::stream::BoxStream;
 use http_body::{Frame, SizeHint};
 
 /// A response body. It never fails: a stream that cannot go on ends.
-pub struct Body(Inner);
+pub struct Body(pub(super) Inner);
 
-enum Inner {
+pub(super) enum Inner {
     Full(Option<Bytes>),
     Stream(BoxStream<'static, Bytes>),
 }

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
+use super::compress::Remote;
 use crate::request::PeerCertificates;
 use crate::server::Server;
 
@@ -79,7 +80,7 @@ pub async fn serve(
             Some(_) = connections.join_next() => continue,
         };
         let stream = match stream {
-            Ok((stream, _)) => stream,
+            Ok((stream, remote)) => (stream, Remote(remote.ip())),
             Err(error) => {
                 // Mostly no file descriptors left: others must end first.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -107,7 +108,7 @@ pub async fn serve(
 async fn connection(
     server: Server,
     acceptor: TlsAcceptor,
-    stream: TcpStream,
+    (stream, remote): (TcpStream, Remote),
     limits: &Limits,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -121,6 +122,7 @@ async fn connection(
     let chain = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
     let peer = chain.map(PeerCertificates::new);
     let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(remote);
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }

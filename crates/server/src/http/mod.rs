@@ -6,6 +6,7 @@
 mod accept;
 mod admin;
 mod body;
+mod compress;
 mod discovery;
 mod health;
 mod input;

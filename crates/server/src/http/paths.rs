@@ -36,8 +36,8 @@ pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result
         "/version" => Ok(version(state)),
         "/metrics" => Ok(output::respond(
             StatusCode::OK,
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Body::from(state.metrics.text()),
+            "text/plain; version=0.0.4; charset=utf-8",
+            Body::from(state.metrics.text(&state.registry)),
         )),
         _ if path.starts_with("/openapi/") => openapi::answer(state, parts, info),
         _ => discovery::answer(state, parts, path),

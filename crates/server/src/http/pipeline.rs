@@ -6,7 +6,7 @@ use http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{Request, Response};
 
-use super::{Body, State, admin, input, output, paths, resource};
+use super::{Body, State, admin, compress, input, output, paths, resource};
 use crate::request::{Attributes, PeerCertificates, RequestInfo, User};
 use crate::seams::{AuditEvent, Decision};
 
@@ -39,8 +39,8 @@ where
         Err(status) => refused(&status),
     };
     let response = output::fit_failure(response, &parts.headers, &info.query);
-    state.metrics.observe(&info.attributes, response.status().as_u16(), began.elapsed());
-    response
+    state.metrics.observe(&info, response.status().as_u16(), began.elapsed());
+    compress::fit(response, &parts.headers, parts.extensions.get::<compress::Remote>()).await
 }
 
 /// Refuses before anything is served. What is forbidden may repeat parts of the path, and

@@ -212,6 +212,7 @@ impl Context<'_> {
             bookmarks: asked.bookmarks,
             mark_initial_end: asked.bookmarks && initial == Some(true),
             closing: self.state.closing.subscribe(),
+            counted: self.state.metrics.long_running(self.info),
             kinds: self.state.registry.kinds_changed(),
             interval: config.bookmark_interval,
             timeout: match asked.timeout {
@@ -227,7 +228,7 @@ impl Context<'_> {
         self.read_options("CreateOptions")?;
         let object = self.decode()?;
         if !self.call.kind.stored() {
-            return self.act(accept, object).await;
+            return self.act(accept.no_table()?, object).await;
         }
         let written = self.state.registry.create_canonical(&self.call, object).await?;
         Ok(self.object(accept, &written.record, StatusCode::CREATED))

@@ -17,6 +17,8 @@ use tokio::sync::watch as watch_channel;
 use tokio::time::Instant;
 
 use super::accept::{Accept, Encoding, Form};
+use super::compress::Watching;
+use super::metrics::LongRunning;
 use super::output::{self, View};
 use super::{Body, table};
 use crate::registry::{Item, Registry, Seen, Watcher, too_old};
@@ -35,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) mark_initial_end: bool,
     /// Turns true when the server shuts down.
     pub(crate) closing: watch_channel::Receiver<bool>,
+    /// Counts the watch and what it tells.
+    pub(crate) counted: LongRunning,
     /// Marked when the table of kinds changes.
     pub(crate) kinds: watch_channel::Receiver<()>,
     pub(crate) interval: Duration,
@@ -65,7 +69,9 @@ pub(crate) fn answer(settings: Settings, registry: Arc<Registry>, watcher: Watch
         let frame = state.next().await?;
         Some((frame, state))
     });
-    output::respond(StatusCode::OK, media_type, Body::stream(frames))
+    let mut response = output::respond(StatusCode::OK, media_type, Body::stream(frames));
+    response.extensions_mut().insert(Watching);
+    response
 }
 
 /// Answers with a stream of one ERROR event, as upstream does when a watch cannot
@@ -132,9 +138,11 @@ impl Stream {
         if items.len() == 1
             && let Some(item) = items.pop_front()
         {
+            self.settings.counted.events(1);
             return self.frame(item);
         }
         let mut out = Vec::with_capacity(COALESCE);
+        self.settings.counted.events(items.len());
         for item in items {
             out.extend_from_slice(&self.frame(item));
         }

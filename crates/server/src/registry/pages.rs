@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use carrack_api::Revision;
 use carrack_api::status::Status;
 use carrack_store::Snapshot;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -32,7 +33,13 @@ pub(crate) struct Token {
     pub(crate) after: String,
     /// Objects that come after it, where known.
     pub(crate) remaining: Option<usize>,
+    /// When the first page was handed out, in seconds since 1970.
+    pub(crate) since: i64,
 }
+
+/// How many seconds a list may be gone on with: upstream's compaction forgets revisions
+/// of so long ago, and clients are written for that.
+const LIFETIME: i64 = 300;
 
 #[derive(Serialize, Deserialize)]
 struct Wire {
@@ -41,6 +48,8 @@ struct Wire {
     start: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     remaining: Option<usize>,
+    #[serde(default)]
+    since: i64,
 }
 
 impl Token {
@@ -51,8 +60,14 @@ impl Token {
             rv: self.revision.map_or(-1, |revision| revision as i64),
             start: self.after.strip_prefix(prefix).unwrap_or(&self.after).into(),
             remaining: self.remaining,
+            since: self.since,
         };
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&wire).expect("plain fields always encode"))
+    }
+
+    /// Whether the list was begun too long ago to go on consistently.
+    pub(crate) fn is_old(&self, now: Timestamp) -> bool {
+        self.revision.is_some() && now.as_second().saturating_sub(self.since) > LIFETIME
     }
 
     /// Reads a client's token.
@@ -77,6 +92,7 @@ impl Token {
             revision: u64::try_from(wire.rv).ok(),
             after: format!("{prefix}{}", wire.start),
             remaining: wire.remaining,
+            since: wire.since,
         })
     }
 }
@@ -189,7 +205,9 @@ mod tests {
     #[test]
     fn tokens_read_back() {
         for (revision, remaining) in [(Some(7), Some(3)), (None, None)] {
-            let token = Token { revision, after: "pods/default/web".into(), remaining };
+            let token = Token { revision, after: "pods/default/web".into(), remaining, since: 1_700_000_000 };
+            let at = |seconds: i64| Timestamp::from_second(1_700_000_000 + seconds).expect("in range");
+            assert_eq!((token.is_old(at(300)), token.is_old(at(301))), (false, revision.is_some()));
             for prefix in ["pods/", "pods/default/"] {
                 assert_eq!(Token::decode(&token.encode(prefix), prefix).unwrap(), token);
             }

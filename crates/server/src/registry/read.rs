@@ -176,8 +176,9 @@ impl Registry {
             }
             let snapshot = match token.revision {
                 None => self.newest(&call.kind).await?,
-                Some(revision) => self
-                    .snapshot_at(&call.kind.resource, revision)
+                Some(revision) => Some(revision)
+                    .filter(|_| !token.is_old(self.now()))
+                    .and_then(|revision| self.snapshot_at(&call.kind.resource, revision))
                     .ok_or_else(|| pages::expired(&token, &scope.prefix()))?,
             };
             return Ok(self.page(snapshot, scope, options.limit, Some(token)));
@@ -257,7 +258,10 @@ impl Registry {
         };
         let mut next = String::new();
         if let Some(last) = items.last().filter(|_| more) {
-            let token = Token { revision: Some(snapshot.revision), after: last.key.to_string(), remaining };
+            let begun = token.as_ref().filter(|token| token.revision.is_some()).map(|token| token.since);
+            let since = begun.unwrap_or_else(|| self.now().as_second());
+            let (revision, after) = (Some(snapshot.revision), last.key.to_string());
+            let token = Token { revision, after, remaining, since };
             next = token.encode(&prefix);
             let resource = scope.kind.as_ref().map_or("", |kind| &*kind.resource);
             self.pages.keep(resource, &snapshot);

@@ -10,7 +10,7 @@ mod schemas;
 
 use base64::Engine;
 use carrack_api::status::Status;
-use carrack_api::{Kinds, Value};
+use carrack_api::{Kinds, Value, proto};
 use http::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -53,14 +53,19 @@ pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result
         "v3" => Ok(output::json(StatusCode::OK, index(&kinds, git_version).to_string())),
         "v2" => {
             let accept = parts.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-            if !accept.is_empty() && !accept.contains("json") && !accept.contains("*/*") {
-                return Err(Status::not_acceptable("OpenAPI v2 is served as application/json"));
+            let message = accept.contains(proto::SWAGGER);
+            if !message && !accept.is_empty() && !accept.contains("json") && !accept.contains("*/*") {
+                let forms = format!("application/json, {}", proto::SWAGGER);
+                return Err(Status::not_acceptable(format!(
+                    "only the following media types are accepted: {forms}"
+                )));
             }
             let groups = discovery::groups(&kinds);
             let all: Vec<(&str, &str)> =
                 groups.iter().flat_map(|(group, vs)| vs.iter().map(move |v| (&**group, &**v))).collect();
-            let tag = hash(&kinds, git_version, &all);
-            Ok(tagged(parts, &tag, || document(&kinds, git_version, Dialect::V2, &all)))
+            let form = if message { proto::SWAGGER } else { JSON };
+            let tag = format!("{}{}", hash(&kinds, git_version, &all), if message { "-pb" } else { "" });
+            Ok(tagged(parts, &tag, form, || document(&kinds, git_version, Dialect::V2, &all)))
         }
         rest => {
             let rest = rest.strip_prefix("v3/").ok_or_else(no_such_resource)?;
@@ -75,7 +80,7 @@ pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result
             }
             let one = [(group, version)];
             let tag = hash(&kinds, git_version, &one);
-            Ok(tagged(parts, &tag, || document(&kinds, git_version, Dialect::V3, &one)))
+            Ok(tagged(parts, &tag, JSON, || document(&kinds, git_version, Dialect::V3, &one)))
         }
     }
 }
@@ -109,14 +114,19 @@ fn hash(kinds: &Kinds, git_version: &str, of: &[(&str, &str)]) -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&digest.finalize()[..12])
 }
 
+/// The media type of documents, unless v2's message is asked for.
+const JSON: &str = "application/json";
+
 /// A document with its tag, or 304.
-fn tagged(parts: &Parts, tag: &str, make: impl FnOnce() -> Value) -> Response<Body> {
+fn tagged(parts: &Parts, tag: &str, form: &'static str, make: impl FnOnce() -> Value) -> Response<Body> {
     let quoted = format!("\"{tag}\"");
     let same = parts.headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == quoted.as_bytes());
     let mut response = if same {
-        output::respond(StatusCode::NOT_MODIFIED, "application/json", Body::empty())
-    } else {
+        output::respond(StatusCode::NOT_MODIFIED, form, Body::empty())
+    } else if form == JSON {
         output::json(StatusCode::OK, make().to_string())
+    } else {
+        output::respond(StatusCode::OK, form, proto::swagger(&make()))
     };
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&quoted) {
