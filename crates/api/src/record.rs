@@ -223,6 +223,12 @@ impl Record {
         Some(Self { key, revision, content: Content::encode(object, selectable)? })
     }
 
+    /// Whether these bytes stand anywhere in the object beyond its metadata: a quick look
+    /// that spares decoding what cannot matter (`"persistentVolumeClaim"`).
+    pub fn mentions(&self, text: &str) -> bool {
+        memchr::memmem::find(self.content.rest(), text.as_bytes()).is_some()
+    }
+
     /// The value of a selectable field of a built-in kind (`spec.nodeName`), which costs
     /// no decoding; empty when the object lacks it, `None` when the header was made
     /// without selectable fields or the kind has no such one.

@@ -48,7 +48,7 @@ pub(crate) fn start(shared: &Shared) {
         let queue = queue.clone();
         pods.add_handler(Box::new(move |old, new| {
             for pod in [old, new].into_iter().flatten() {
-                for claim in claims_of(&pod.decode()) {
+                for claim in claims_in(pod) {
                     queue.add(PERSISTENT_VOLUME_CLAIMS.key(pod.key.namespace(), &claim));
                 }
             }
@@ -123,7 +123,13 @@ fn claims_of(pod: &Value) -> Vec<String> {
 
 fn claim_keys(pod: &Record) -> Vec<String> {
     let namespace = pod.key.namespace();
-    claims_of(&pod.decode()).into_iter().map(|claim| format!("{namespace}/{claim}")).collect()
+    claims_in(pod).into_iter().map(|claim| format!("{namespace}/{claim}")).collect()
+}
+
+/// As [`claims_of`], without decoding the many pods that have none.
+fn claims_in(pod: &Record) -> Vec<String> {
+    let any = pod.mentions("\"persistentVolumeClaim\"") || pod.mentions("\"ephemeral\"");
+    if any { claims_of(&pod.decode()) } else { Vec::new() }
 }
 
 /// Whether a pod that has a node keeps a claim: by name, or because the claim was made

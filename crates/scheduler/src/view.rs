@@ -116,15 +116,31 @@ impl View {
         }
     }
 
+    /// Whether a pod neither holds anything on a node nor waits for one of the profiles,
+    /// as far as its header tells.
+    fn is_nothing(&self, record: &Record) -> bool {
+        let is_empty = |field: &str| record.field(field).is_some_and(str::is_empty);
+        let ended = || matches!(record.field("status.phase"), Some("Succeeded" | "Failed"));
+        let strange = || {
+            let scheduler = record.field("spec.schedulerName");
+            scheduler.is_some_and(|name| self.profiles.iter().all(|profile| profile.name != name))
+        };
+        ended() || is_empty("spec.nodeName") && is_empty("status.nominatedNodeName") && strange()
+    }
+
     fn pod_changed(&mut self, record: &Record, now: Duration) {
+        let uid: Arc<str> = (&*record.header().uid).into();
+        // A successor of the same name: the deletion may have been missed in a reset.
+        let before = self.uids.insert(record.key.as_str().to_owned(), uid.clone());
+        if let Some(before) = before.filter(|before| *before != uid) {
+            self.pod_gone(&before, now);
+        }
+        if self.is_nothing(record) {
+            return self.pod_gone(&uid, now);
+        }
         let mut pod = PodInfo::read(record);
         pod.needs = self.snapshot.share(&pod.needs);
         let pod = Arc::new(pod);
-        // A successor of the same name: the deletion may have been missed in a reset.
-        let before = self.uids.insert(record.key.as_str().to_owned(), pod.uid.clone());
-        if let Some(before) = before.filter(|uid| *uid != pod.uid) {
-            self.pod_gone(&before, now);
-        }
         let mine = self.profiles.iter().any(|profile| profile.name == pod.scheduler);
         if pod.terminal {
             self.pod_gone(&pod.uid, now);

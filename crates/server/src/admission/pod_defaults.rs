@@ -104,8 +104,9 @@ impl Priority {
     /// The class with `globalDefault`; of several, the one with the lowest value.
     fn default_class(&self) -> Option<(String, Value)> {
         let snapshot = self.store.snapshot(CLASSES);
-        let classes = snapshot.iter().map(|record| (record.key.name().to_owned(), record.decode()));
-        classes
+        let marked = snapshot.iter().filter(|record| record.mentions("\"globalDefault\":true"));
+        marked
+            .map(|record| (record.key.name().to_owned(), record.decode()))
             .filter(|(_, class)| class["globalDefault"] == true)
             .min_by_key(|(_, class)| class["value"].as_i64())
     }
