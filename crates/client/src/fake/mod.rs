@@ -62,6 +62,10 @@ impl Fake {
             &resource::REPLICA_SETS,
             &resource::ENDPOINT_SLICES,
             &resource::LEASES,
+            &resource::PERSISTENT_VOLUMES,
+            &resource::PERSISTENT_VOLUME_CLAIMS,
+            &resource::STORAGE_CLASSES,
+            &resource::POD_DISRUPTION_BUDGETS,
         ];
         let resources = resources.into_iter().cloned().collect();
         let state = Mutex::default();

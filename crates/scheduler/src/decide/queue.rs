@@ -181,11 +181,19 @@ impl Queue {
         }
     }
 
-    /// They are done: what changed meanwhile counts now, or the failure does.
+    /// They are done: what changed meanwhile counts now. After a failure the pod is tried
+    /// again, but not at once.
     pub fn evicted(&mut self, uid: &str, failed: bool, now: Duration) {
         let Some((uid, waiting)) = self.entry(uid) else { return };
-        if waiting.evicting.take() == Some(true) || failed {
-            self.retry(&uid, now);
+        let changed = waiting.evicting.take() == Some(true);
+        match waiting.state {
+            State::Refused { plugins, until, .. } if failed => {
+                self.forget_refusal(plugins, &uid);
+                self.timed.remove(&(until, uid.clone()));
+                self.back_off(&uid, now);
+            }
+            _ if changed => self.retry(&uid, now),
+            _ => {}
         }
     }
 
