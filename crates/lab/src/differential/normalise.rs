@@ -170,11 +170,14 @@ fn frames(body: &[u8], schema: &Schema) -> Option<Value> {
 }
 
 /// Takes descriptions out of schemas: upstream's are prose of its own for people, a wanted
-/// difference in as many places as there are fields.
+/// difference in as many places as there are fields. Sets are put in order.
 fn drop_prose(tree: &mut Value) {
     match tree {
         Value::Object(fields) => {
             fields.retain(|name, value| name != "description" || !value.is_string());
+            if let Some(Value::Array(required)) = fields.get_mut("required") {
+                required.sort_by_key(Value::to_string);
+            }
             fields.values_mut().for_each(drop_prose);
         }
         Value::Array(items) => items.iter_mut().for_each(drop_prose),

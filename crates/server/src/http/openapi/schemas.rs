@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use carrack_api::crd::Facts;
-use carrack_api::schema::{Field, ListType, Object, Schema, Ty, TypeId};
+use carrack_api::schema::{Field, ListType, Object, Presence, Schema, Ty, TypeId};
 use carrack_api::{Kind, Value};
 use serde_json::{Map, json};
 
@@ -88,8 +88,8 @@ impl Definitions {
             "properties": {
                 "apiVersion": {"type": "string"},
                 "kind": {"type": "string"},
-                "metadata": self.named(LIST_META, Value::Null),
-                "items": {"type": "array", "items": self.named(item, Value::Null)},
+                "metadata": self.named(LIST_META, self.empty()),
+                "items": {"type": "array", "items": self.named(item, self.empty())},
             },
             "x-kubernetes-group-version-kind":
                 [{"group": &*kind.group, "version": version, "kind": kind.list_kind()}],
@@ -97,6 +97,11 @@ impl Definitions {
         // The list of a custom kind may have a name of its own.
         let name = item.strip_suffix(&*kind.kind).map(|head| format!("{head}{}", kind.list_kind()));
         self.all.insert(name.unwrap_or_else(|| format!("{item}List")), list);
+    }
+
+    /// The default of a struct.
+    fn empty(&self) -> Value {
+        if self.dialect == Dialect::V3 { json!({}) } else { Value::Null }
     }
 
     fn add(&mut self, schema: &Schema, id: TypeId) {
@@ -139,13 +144,20 @@ impl Definitions {
     }
 
     fn field(&mut self, schema: &Schema, field: &Field) -> Value {
+        // What Go's encoder always writes has its zero value as default.
+        let always = match field.ty {
+            Ty::Object(_) => matches!(field.presence, Presence::Always | Presence::NonZero),
+            _ => field.presence == Presence::Always,
+        };
         let default = match &*field.default {
+            "" if always => self.zero(&field.ty),
             "" => Value::Null,
             text => serde_json::from_str(text).unwrap_or_default(),
         };
         let mut value = self.ty(schema, &field.ty, default);
         if !field.allowed.is_empty() {
-            value["enum"] = json!(field.allowed);
+            let place = if matches!(field.ty, Ty::List(_)) { &mut value["items"] } else { &mut value };
+            place["enum"] = json!(field.allowed);
         }
         if matches!(field.ty, Ty::List(_)) {
             match field.list {
@@ -167,13 +179,32 @@ impl Definitions {
             (true, true) => "merge,retainKeys",
             (true, false) => "merge",
             (false, true) => "retainKeys",
-            (false, false) => return value,
+            (false, false) if field.patch_replace => "replace",
+            (false, false) => return self.aside(value),
         };
-        if let (Dialect::V3, Some(reference)) = (self.dialect, value.get("$ref").cloned()) {
-            value = json!({"allOf": [{ "$ref": reference }]});
-        }
+        value = self.aside(value);
         value["x-kubernetes-patch-strategy"] = strategy.into();
         value
+    }
+
+    /// A reference of a field is never alone in OpenAPI 3.0: it has a description at least.
+    fn aside(&self, value: Value) -> Value {
+        match (self.dialect, value.get("$ref")) {
+            (Dialect::V3, Some(reference)) => json!({"allOf": [{ "$ref": reference }]}),
+            _ => value,
+        }
+    }
+
+    /// The zero value that OpenAPI 3.0 publishes of a type; null where it publishes none.
+    fn zero(&self, ty: &Ty) -> Value {
+        match ty {
+            _ if self.dialect == Dialect::V2 => Value::Null,
+            Ty::String => "".into(),
+            Ty::Int32 | Ty::Int64 | Ty::Float => 0.into(),
+            Ty::Bool => false.into(),
+            Ty::Object(_) => json!({}),
+            _ => Value::Null,
+        }
     }
 
     fn ty(&mut self, schema: &Schema, ty: &Ty, default: Value) -> Value {
@@ -194,9 +225,13 @@ impl Definitions {
                 let name = schema.object(*id).name.to_string();
                 return self.named(&name, default);
             }
-            Ty::List(item) => json!({"type": "array", "items": self.ty(schema, item, Value::Null)}),
+            Ty::List(item) => {
+                let zero = self.zero(item);
+                json!({"type": "array", "items": self.ty(schema, item, zero)})
+            }
             Ty::Map(item) => {
-                json!({"type": "object", "additionalProperties": self.ty(schema, item, Value::Null)})
+                let zero = self.zero(item);
+                json!({"type": "object", "additionalProperties": self.ty(schema, item, zero)})
             }
         };
         if !default.is_null() {
