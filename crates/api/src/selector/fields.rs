@@ -25,7 +25,9 @@ impl Fields {
     /// Reads `a=b,c!=d`; `\\`, `\,` and `\=` escape.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let parts = split(text).into_iter().filter(|part| !part.is_empty());
-        let terms = parts.map(|part| term(part, text)).collect::<Result<_, _>>()?;
+        let mut terms = parts.map(|part| term(part, text)).collect::<Result<Vec<_>, _>>()?;
+        // Nothing equals nothing.
+        terms.retain(|term| !(term.equal && term.field.is_empty() && term.value.is_empty()));
         Ok(Self { terms })
     }
 

@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     let dir = paths::target().join("differential");
     std::fs::create_dir_all(&dir)?;
     let theirs = servers::upstream(&["--allow-privileged=true"])?;
-    let ours = servers::carrack(&["--disable", "controllers,scheduler", "--store", "memory"])?;
+    let ours = servers::carrack(&["--disable", "controllers,scheduler"])?;
     let report = differential::run(&ours, &theirs, &cases, &dir.join("differences.jsonl"))?;
     let (clusters, coverage) = (report.clusters(), report.coverage(&plan.only));
     std::fs::write(dir.join("clusters.txt"), &clusters)?;

@@ -225,7 +225,7 @@ fn tidy(tree: &mut Value, field: &str, clock: &Clock) {
         }
         Value::Number(number)
             if matches!(field, "nodePort" | "healthCheckNodePort")
-                && number.as_i64().is_some_and(|port| (30_000..32_768).contains(&port)) =>
+                && number.as_i64().is_some_and(|port| (30_000..33_000).contains(&port)) =>
         {
             *tree = "PORT".into();
         }

@@ -76,10 +76,24 @@ fn run(connection: &mut Connection, case: &Case, mut memory: Memory) -> Result<(
             false => Err(error),
         })?;
         made |= answer.code == 201 && !request.path.contains("dryRun=All");
+        if step.cleans && request.method == "GET" {
+            await_end(connection, &request);
+        }
         memory.learn(step, &answer);
         said.push(Some(answer));
     }
     Ok((said, memory))
+}
+
+/// Waits for an object to go, for what has no end that one could wait for: a few tenths of
+/// a second.
+fn await_end(connection: &mut Connection, request: &Request) {
+    for _ in 0..20 {
+        if connection.send(request).is_ok_and(|answer| answer.code == 404) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
 }
 
 impl Memory {

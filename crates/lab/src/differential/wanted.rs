@@ -7,11 +7,31 @@ use super::compare::Difference;
 /// Case (empty for all), class, mechanism, reason.
 const WANTED: &[(&str, &str, &str, &str)] = &[
     ("", "object", "columnDefinitions[*].description differs", PROSE),
+    ("", "code", "400 instead of 500: strconv.ParseUint: parsing \"…\": invalid syntax", MISTAKE),
+    (
+        "",
+        "code",
+        "400 instead of 500: resourceVersion: Invalid value: \"…\": strconv.ParseUint: parsing \"…\": invalid syntax",
+        MISTAKE,
+    ),
+    (
+        "",
+        "object",
+        "metadata.resourceVersion is missing",
+        "nothing was stored, so there is no revision to show",
+    ),
+    ("/version", "object", "compiler differs", BUILD),
+    ("/version", "object", "gitCommit differs", BUILD),
+    ("/version", "object", "gitTreeState differs", BUILD),
+    ("/version", "object", "gitVersion differs", BUILD),
+    ("/version", "object", "goVersion differs", BUILD),
     ("as protobuf or JSON", "header", JSON_FIRST, "both are taken alike, and JSON is there already"),
     ("as protobuf or JSON", "layout", "one line, newline instead of ", "it is JSON then"),
 ];
 
 const PROSE: &str = "what upstream's descriptions say is prose of its own, and no program reads it";
+const MISTAKE: &str = "the mistake is the client's, and nothing broke in the server";
+const BUILD: &str = "says who built the server and when";
 const JSON_FIRST: &str =
     "content-type: [\"application/json\"] instead of [\"application/vnd.kubernetes.protobuf\"]";
 

@@ -243,8 +243,13 @@ impl Wanted {
         if wanted.uid.is_empty() && wanted.groups.is_empty() && wanted.extra.is_empty() {
             return Ok(None);
         }
-        let extra =
-            if wanted.extra.is_empty() { "map[string][]string(nil)" } else { "map[string][]string{…}" };
+        let mut extra: Vec<String> =
+            wanted.extra.iter().map(|(key, values)| format!("{key:?}:{}", go_strings(values))).collect();
+        extra.sort();
+        let extra = match extra.is_empty() {
+            true => "map[string][]string(nil)".to_owned(),
+            false => format!("map[string][]string{{{}}}", extra.join(", ")),
+        };
         Err(Status::bad_request(format!(
             "requested &user.DefaultInfo{{Name:\"\", UID:{:?}, Groups:{}, Extra:{extra}}} without impersonating a \
              user name",

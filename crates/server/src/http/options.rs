@@ -104,7 +104,8 @@ pub(crate) fn list(query: &Query, kind: &Kind, version: &str) -> Result<ListOpti
             _ => Some(u64::MAX),
         }
     };
-    let limit = usize::try_from(selection.limit).unwrap_or(0);
+    // Any revision is what is at hand, and that is everything.
+    let limit = if revision == Some(0) { 0 } else { usize::try_from(selection.limit).unwrap_or(0) };
     // Without a match, a page of a known revision is a page of exactly that one.
     let revision_match = match (revision_match, revision) {
         (None, Some(revision)) if limit > 0 && revision > 0 => Some(VersionMatch::Exact),
@@ -273,7 +274,7 @@ pub(crate) fn delete(
     Ok((options, !dry_run.is_empty()))
 }
 
-/// The body of a deletion. It may say that it is of any group.
+/// The body of a deletion. It may say that it is of any group and version.
 fn delete_body(headers: &HeaderMap, body: &[u8], api_version: &str) -> Result<Value, Status> {
     let schema = carrack_api::facts::schema();
     let root = schema
@@ -289,9 +290,8 @@ fn delete_body(headers: &HeaderMap, body: &[u8], api_version: &str) -> Result<Va
             (envelope.api_version.to_owned(), envelope.kind.to_owned())
         }
     };
-    let known_kind = matches!(&*has_kind, "" | "DeleteOptions");
-    let known_version = matches!(&*has_version, "" | "v1" | "meta.k8s.io/v1") || has_version == api_version;
-    if !known_kind || !known_version {
+    if !matches!(&*has_kind, "" | "DeleteOptions") {
+        let has_version = if has_version.is_empty() { api_version } else { &has_version };
         return Err(Status::bad_request(format!(
             "no kind {has_kind:?} is registered for version {has_version:?} in scheme {SCHEME:?}"
         )));

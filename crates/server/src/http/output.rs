@@ -418,7 +418,6 @@ pub(crate) fn fit_failure(response: Response<Body>, headers: &HeaderMap, query: 
 pub(crate) fn failure(status: &Status) -> Response<Body> {
     if status.reason == NO_PAGE {
         let mut response = text(StatusCode::NOT_FOUND, status.message.clone() + "\n");
-        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response.headers_mut().remove(CACHE_CONTROL);
         return response;
     }
@@ -463,7 +462,9 @@ pub(crate) fn json(code: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
 
 /// A plain text answer.
 pub(crate) fn text(code: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
-    respond(code, "text/plain; charset=utf-8", Body::from(body))
+    let mut response = respond(code, "text/plain; charset=utf-8", Body::from(body));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 fn protobuf(code: StatusCode, body: Vec<u8>) -> Response<Body> {

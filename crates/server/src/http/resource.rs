@@ -65,6 +65,9 @@ pub(crate) async fn answer(
         now: state.registry.now(),
     };
     let warnings = call.warnings.clone();
+    if let Some(warning) = deprecated(&kind) {
+        warnings.add(warning);
+    }
     let mut context = Context { state, parts, info, body, call, view: View::new(kind, version) };
     if let Some(warning) = context.call.kind.facts(version).and_then(|facts| facts.warning.as_deref()) {
         context.call.warnings.add(warning);
@@ -240,11 +243,25 @@ impl Context<'_> {
         accept: Accept,
         mut object: carrack_api::Value,
     ) -> Result<Response<Body>, Status> {
+        if &*self.call.kind.resource == "bindings" {
+            return self.bind(accept, object).await;
+        }
         let registry = &self.state.registry;
         registry.prepare_action(&self.call, &mut object);
         let action = registry.action(&self.call.kind.resource).ok_or_else(|| self.not_served())?;
         let answer = action.act(&self.call, registry, object).await?;
         Ok(output::value(accept, Some(&self.view), &answer, StatusCode::CREATED))
+    }
+
+    /// The old way to bind a pod: the binding's name is the pod's.
+    async fn bind(&self, accept: Accept, binding: carrack_api::Value) -> Result<Response<Body>, Status> {
+        let kinds = self.state.registry.kinds();
+        let (pods, version) = kinds.resource("", "v1", "pods").ok_or_else(no_such_resource)?;
+        let name = binding["metadata"]["name"].as_str().unwrap_or_default().into();
+        let (kind, subresource) = (pods.clone(), "binding".into());
+        let call = Call { kind, version, name, subresource, ..self.call.clone() };
+        self.state.registry.bind(&call, &binding).await?;
+        Ok(output::success(accept, StatusCode::CREATED, carrack_api::Value::Null))
     }
 
     async fn update(&mut self) -> Result<Response<Body>, Status> {
@@ -388,6 +405,15 @@ pub(crate) fn patch_type(headers: &http::HeaderMap, custom: bool) -> Result<Patc
 fn spread(least: Duration) -> Duration {
     let random = uuid::Uuid::new_v4().as_u128() as u32;
     least + least.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+/// What every request about a kind that is on its way out is told.
+fn deprecated(kind: &Kind) -> Option<&'static str> {
+    match &*kind.resource {
+        "endpoints" => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        "componentstatuses" => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => None,
+    }
 }
 
 /// Kinds that answer a deletion with the object instead of a Status.

@@ -184,11 +184,14 @@ impl Stream {
             Seen::Modified => "MODIFIED",
             Seen::Deleted => "DELETED",
         };
+        // What leaves a selection is shown as it was while it was in it.
+        let left = seen == Seen::Deleted && event.change != Change::Deleted;
+        let record = event.previous.as_ref().filter(|_| left).unwrap_or(&event.record);
         if shared {
             return event.frame.get_or_init(|| self.encode(ty, &event.record, event.revision).into()).clone();
         }
         let first = !std::mem::replace(&mut self.columns_sent, true);
-        self.encode_with(ty, &event.record, event.revision, first).into()
+        self.encode_with(ty, record, event.revision, first).into()
     }
 
     fn encode(&self, ty: &str, record: &Record, revision: Revision) -> Vec<u8> {

@@ -191,10 +191,10 @@ pub(crate) fn mark_deleted(object: &mut Value, at: jiff::Timestamp, grace: i64) 
     meta.insert("deletionGracePeriodSeconds".into(), grace.into());
 }
 
-/// Checks `resourceVersion` and `uid` of a replacement against what is stored.
+/// Checks the `resourceVersion` of a replacement against what is stored.
 ///
 /// # Errors
-/// 409 for another version or uid, 400 for a resourceVersion that is no number, 422
+/// 409 for another version, 400 for a resourceVersion that is no number, 422
 /// for a missing one where the kind demands it.
 pub(crate) fn check_replacement(call: &Call, object: &Value, current: &Record) -> Result<(), Status> {
     let version = text(object, "resourceVersion");
@@ -215,9 +215,17 @@ pub(crate) fn check_replacement(call: &Call, object: &Value, current: &Record) -
             return Err(call.modified());
         }
     }
+    Ok(())
+}
+
+/// Checks the `uid` of a replacement, by which a client says which object it means. (A
+/// patch changes what it knows by name; a uid in it is a field like others.)
+///
+/// # Errors
+/// 409 for another uid.
+pub(crate) fn check_uid(call: &Call, object: &Value, current: &Record) -> Result<(), Status> {
     let uid = text(object, "uid");
-    // An apply changes an object that it knows by name; its uid is a field like others.
-    if !call.options.tracked && !uid.is_empty() && uid != &*current.header().uid {
+    if !uid.is_empty() && uid != &*current.header().uid {
         let detail = format!(
             "StorageError: invalid object, Code: 4, Key: /registry/{}, ResourceVersion: 0, \
              AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",

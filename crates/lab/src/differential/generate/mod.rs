@@ -164,6 +164,10 @@ fn removed(case: Case, path: &str, object: &Value) -> Case {
     let free = json!({"metadata": {"finalizers": null}});
     let mut case = case.cleaned(raw("PATCH", path, MERGE, free.to_string()));
     case = case.cleaned(ask("DELETE", path).query("gracePeriodSeconds=0&propagationPolicy=Background"));
+    if kind == "CustomResourceDefinition" {
+        // Its objects go first, which somebody else sees to.
+        case = case.cleaned(ask("GET", path));
+    }
     if kind == "Namespace" {
         let name = &object["metadata"]["name"];
         let free = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, "spec": {}});
