@@ -29,7 +29,10 @@ fn bytes(store: &Local) -> Vec<u8> {
 }
 
 /// Files, records, and how the reading ended.
-fn read(bytes: &[u8], piece: usize) -> (Vec<String>, Vec<(Key, Content)>, Result<u64, BackupError>) {
+/// The headings of a backup, its records, and how reading it ended.
+type Read = (Vec<String>, Vec<(Key, Content)>, Result<u64, BackupError>);
+
+fn read(bytes: &[u8], piece: usize) -> Read {
     let (mut reader, mut files, mut records) = (Reader::default(), Vec::new(), Vec::new());
     for piece in bytes.chunks(piece) {
         reader.push(piece);

@@ -64,8 +64,8 @@ fn keys(items: &[Value], props: &Props, path: &Path<'_>, errors: &mut Errors) {
         }
     }
     let key = |item: &Value| -> Value {
-        let known = |name: &Box<str>| Some((name.to_string(), item.get(&**name)?.clone()));
-        Value::Object(props.list_keys.iter().filter_map(known).collect::<Map<_, _>>())
+        let known = |name: &str| Some((name.to_owned(), item.get(name)?.clone()));
+        Value::Object(props.list_keys.iter().filter_map(|name| known(name)).collect::<Map<_, _>>())
     };
     let all: Vec<Value> = items.iter().map(key).collect();
     duplicates(all.iter().collect(), path, errors);

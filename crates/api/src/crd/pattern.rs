@@ -136,10 +136,8 @@ impl Translator<'_> {
             return Ok(());
         }
         let flags = &rest[2..];
-        let end =
-            flags.find([':', ')']).ok_or_else(|| format!("missing argument to repetition operator: `?`"));
-        let end =
-            end.map_err(|_: String| format!("invalid or unsupported Perl syntax: `{}`", head(rest, 3)))?;
+        let unknown = || format!("invalid or unsupported Perl syntax: `{}`", head(rest, 3));
+        let end = flags.find([':', ')']).ok_or_else(unknown)?;
         let known = flags[..end].trim_start_matches(['i', 'm', 's', 'U']);
         let known = known.strip_prefix('-').unwrap_or(known).trim_start_matches(['i', 'm', 's', 'U']);
         if !known.is_empty() || flags[..end].ends_with('-') {
@@ -324,21 +322,22 @@ impl Translator<'_> {
                 break;
             }
             first = false;
-            if letter == '[' && self.text[here..].starts_with("[:") {
-                if let Some(end) = self.text[here..].find(":]") {
-                    let name = &self.text[here..here + end + 2];
-                    self.skip_to(here + end + 2);
-                    let plain = name[2..].trim_start_matches('^').trim_end_matches(":]");
-                    const NAMES: [&str; 14] = [
-                        "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print",
-                        "punct", "space", "upper", "word", "xdigit",
-                    ];
-                    if !NAMES.contains(&plain) {
-                        return Err(format!("invalid character class range: `{name}`"));
-                    }
-                    class.push_str(name);
-                    continue;
+            if letter == '['
+                && self.text[here..].starts_with("[:")
+                && let Some(end) = self.text[here..].find(":]")
+            {
+                let name = &self.text[here..here + end + 2];
+                self.skip_to(here + end + 2);
+                let plain = name[2..].trim_start_matches('^').trim_end_matches(":]");
+                const NAMES: [&str; 14] = [
+                    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
+                    "space", "upper", "word", "xdigit",
+                ];
+                if !NAMES.contains(&plain) {
+                    return Err(format!("invalid character class range: `{name}`"));
                 }
+                class.push_str(name);
+                continue;
             }
             let from = if letter == '\\' { self.escaped(here)? } else { Escaped::Letter(letter) };
             let Escaped::Letter(from) = from else {

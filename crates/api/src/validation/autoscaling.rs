@@ -11,8 +11,10 @@ use crate::tree::{get, int, items, text};
 
 const PERIOD_MAX: i64 = 1800;
 const WINDOW_MAX: i64 = 3600;
+/// The rules of one type of source.
+type Check = fn(&Value, &Path<'_>, &Allowed, &mut Errors);
 /// Sources in the order in which upstream looks at them.
-const SOURCES: [(&str, &str, fn(&Value, &Path<'_>, &Allowed, &mut Errors)); 5] = [
+const SOURCES: [(&str, &str, Check); 5] = [
     ("Object", "object", object_source),
     ("External", "external", external_source),
     ("Pods", "pods", pods_source),

@@ -72,7 +72,7 @@ fn conditions<'a>(object: &'a Value, ty: &str) -> Vec<&'a Value> {
 fn request(object: &Value, old: Option<&Value>, errors: &mut Errors) {
     let (spec, path) = (&object["spec"], Path::ROOT.child("spec"));
     let pem = STANDARD.decode(text(spec, "request")).unwrap_or_default();
-    if !blocks(&pem).first().is_some_and(|block| block.label == "CERTIFICATE REQUEST") {
+    if blocks(&pem).first().is_none_or(|block| block.label != "CERTIFICATE REQUEST") {
         let detail = "PEM block type must be CERTIFICATE REQUEST";
         let shown = spec.get("request").cloned().unwrap_or_default();
         errors.push(Error::invalid(&path.child("request"), shown, detail));
@@ -111,7 +111,7 @@ fn usages(spec: &Value, before: Option<&Value>, path: &Path<'_>, errors: &mut Er
         let mut seen = BTreeSet::new();
         !texts(spec, "usages").all(|usage| seen.insert(usage.to_owned()))
     };
-    if !before.is_some_and(|before| !texts(before, "usages").all(|usage| known(&usage))) {
+    if before.is_none_or(|before| texts(before, "usages").all(|usage| known(&usage))) {
         for (at, usage) in all.iter().enumerate().filter(|(_, usage)| !known(usage)) {
             if full(errors) {
                 break;

@@ -52,6 +52,7 @@ const CHANGED_CREATE: &[Step] = &[Step::Changed, Step::Create];
 
 macro_rules! rules {
     ($($field:ident: $value:expr),* $(,)?) => {{
+        #[allow(clippy::needless_update, reason = "a kind may fill in every field")]
         const RULES: Rules = Rules { $($field: $value,)* ..NOTHING };
         Some(&RULES)
     }};
@@ -67,7 +68,7 @@ pub fn of(kind: &Kind) -> Option<&'static Rules> {
         ("apiextensions.k8s.io", "CustomResourceDefinition") => rules!(
             create: definition::create,
             update: &[
-                Own(|new, old, errors| super::meta::changes(new, old, errors)),
+                Own(super::meta::changes),
                 Own(definition::update),
             ],
             status: |new, old, errors| {

@@ -6,8 +6,8 @@ use carrack_lab::programs;
 
 fn main() -> Result<()> {
     let only = std::env::var("ONLY").unwrap_or_default();
-    let all: [(&str, fn() -> Result<()>); 2] =
-        [("controllers", programs::upstream_controllers), ("helm", programs::charts)];
+    type Run = fn() -> Result<()>;
+    let all: [(&str, Run); 2] = [("controllers", programs::upstream_controllers), ("helm", programs::charts)];
     for (name, run) in all.into_iter().filter(|(name, _)| only.is_empty() || only == *name) {
         let begun = std::time::Instant::now();
         run().with_context(|| name.to_owned())?;

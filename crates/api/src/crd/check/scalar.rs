@@ -43,7 +43,7 @@ pub(super) fn ty(value: &Value, props: &Props, path: &str) -> Outcome {
     let integer_as_number = ty == "integer" && has("number");
     let texts = matches!(value, Value::String(_) | Value::Array(_));
     if let Some(format) = format(props) {
-        if !texts && !(has(ty) || native == format || integer_as_number) {
+        if !(texts || has(ty) || native == format || integer_as_number) {
             wrong(format, native);
             return outcome;
         }
