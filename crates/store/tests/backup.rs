@@ -28,7 +28,6 @@ fn bytes(store: &Local) -> Vec<u8> {
     backup.stream(&about, &files, Arc::new(Untransformed)).flat_map(|piece| piece.unwrap()).collect()
 }
 
-/// Files, records, and how the reading ended.
 /// The headings of a backup, its records, and how reading it ended.
 type Read = (Vec<String>, Vec<(Key, Content)>, Result<u64, BackupError>);
 
