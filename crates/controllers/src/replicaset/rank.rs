@@ -31,11 +31,12 @@ fn compare(a: &Pod, b: &Pod, rank_a: usize, rank_b: usize, now: Timestamp) -> Or
         .then_with(|| deletion_cost(a).cmp(&deletion_cost(b)))
         .then_with(|| rank_b.cmp(&rank_a))
         .then_with(|| match (ready_since(a), ready_since(b)) {
-            (Some(since_a), Some(since_b)) => younger_first(since_a, since_b, a, b, now),
+            (Some(since_a), Some(since_b)) => younger_first(since_a, since_b, now),
             _ => Ordering::Equal,
         })
         .then_with(|| b.max_restarts().cmp(&a.max_restarts()))
-        .then_with(|| younger_first(a.metadata.creation_timestamp, b.metadata.creation_timestamp, a, b, now))
+        .then_with(|| younger_first(a.metadata.creation_timestamp, b.metadata.creation_timestamp, now))
+        .then_with(|| a.metadata.uid.cmp(&b.metadata.uid))
 }
 
 /// Pending, then unknown, then running.
@@ -58,24 +59,42 @@ fn ready_since(pod: &Pod) -> Option<Option<Timestamp>> {
 }
 
 /// Times are compared by the logarithm of the age, so that pods of about the same
-/// age go in the order of their (random) uids.
-fn younger_first(
-    time_a: Option<Timestamp>,
-    time_b: Option<Timestamp>,
-    a: &Pod,
-    b: &Pod,
-    now: Timestamp,
-) -> Ordering {
-    match (time_a, time_b) {
-        (a, b) if a == b => Ordering::Equal,
-        (None, _) => Ordering::Less,
-        (_, None) => Ordering::Greater,
-        (Some(time_a), Some(time_b)) => {
-            let age = |time: Timestamp| match now.duration_since(time).as_nanos() {
-                nanos if nanos > 0 => i64::from(nanos.ilog2()),
-                _ => -1,
-            };
-            age(time_a).cmp(&age(time_b)).then_with(|| a.metadata.uid.cmp(&b.metadata.uid))
-        }
+/// age go in the order of their (random) uids. Upstream looks at the uids here, but for
+/// equal times: then three pods can each come before the next, and sorting has no end.
+fn younger_first(a: Option<Timestamp>, b: Option<Timestamp>, now: Timestamp) -> Ordering {
+    let age = |time: Timestamp| match now.duration_since(time).as_nanos() {
+        nanos if nanos > 0 => i64::from(nanos.ilog2()),
+        _ => -1,
+    };
+    // A time that is not there comes first.
+    a.map(age).cmp(&b.map(age))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_order_is_total_whatever_the_times() {
+        let now: Timestamp = "2026-01-01T01:00:00Z".parse().expect("a time");
+        // Many of about the same age, some of the very same: sorting panics when three of
+        // them each come before the next.
+        let pods: Vec<Pod> = (0..500)
+            .map(|n: u64| {
+                let (ready, made) = (n * 7 % 5, n * 11 % 7);
+                let pod = json!({
+                    "metadata": {"name": format!("p{n}"), "uid": format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+                        "creationTimestamp": format!("2026-01-01T00:00:0{made}Z")},
+                    "spec": {"nodeName": "n"},
+                    "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True",
+                        "lastTransitionTime": format!("2026-01-01T00:00:1{ready}Z")}]}});
+                serde_json::from_value(pod).expect("a pod")
+            })
+            .collect();
+        let mut ranked = pods.clone();
+        rank_for_deletion(&mut ranked, &pods, now);
+        let uids: Vec<&str> = ranked.iter().map(|pod| pod.metadata.uid.as_str()).collect();
+        assert!(uids.is_sorted(), "all of about the same age");
     }
 }
