@@ -1,5 +1,7 @@
 //! Decisions over stored roles and bindings.
 
+use std::collections::BTreeMap;
+
 use carrack_api::Value;
 use serde_json::json;
 
@@ -118,4 +120,64 @@ async fn aggregates_what_is_labelled() {
     assert!(allowed(&ask(&rbac, "ann", "a", "pods")));
     role(&store, "", "part", json!({"rules": reads("pods"), "labels": {"inner": "false"}})).await;
     assert!(!allowed(&ask(&rbac, "ann", "a", "pods")));
+}
+
+/// What a kube-apiserver v1.36.3 had made by itself, as it answered. Its controllers did
+/// not run, so that aggregated roles are empty there.
+const UPSTREAM: &str = include_str!("upstream_v1_36_3.json");
+
+/// An object's rights and whom they are given to, whatever the order.
+fn normal(object: &Value) -> Value {
+    fn sorted(value: &Value) -> Value {
+        match value {
+            Value::Array(items) => {
+                let mut items: Vec<Value> = items.iter().map(sorted).collect();
+                items.sort_by_key(ToString::to_string);
+                items.into()
+            }
+            Value::Object(fields) => {
+                fields.iter().map(|(name, value)| (name.clone(), sorted(value))).collect()
+            }
+            plain => plain.clone(),
+        }
+    }
+    let aggregated = object.get("aggregationRule").is_some_and(|rule| !rule.is_null());
+    let rules = if aggregated { Value::Null } else { object["rules"].clone() };
+    let rules = if rules == json!([]) { Value::Null } else { rules };
+    sorted(&json!({
+        "aggregationRule": object["aggregationRule"], "rules": rules, "roleRef": object["roleRef"],
+        "subjects": object["subjects"],
+    }))
+}
+
+#[test]
+fn default_roles_are_upstreams() {
+    let name = |kind: &str, meta: &Value| {
+        format!(
+            "{kind} {}/{}",
+            meta["namespace"].as_str().unwrap_or_default(),
+            meta["name"].as_str().unwrap()
+        )
+    };
+    let upstream: Vec<Value> = serde_json::from_str(UPSTREAM).unwrap();
+    let theirs: BTreeMap<String, (Value, Value)> = upstream
+        .iter()
+        .map(|o| (name(o["kind"].as_str().unwrap(), o), (normal(o), o["labels"].clone())))
+        .collect();
+    let kind = |resource: &str| match resource.split('.').next() {
+        Some("clusterroles") => "ClusterRole",
+        Some("clusterrolebindings") => "ClusterRoleBinding",
+        Some("roles") => "Role",
+        _ => "RoleBinding",
+    };
+    let ours: BTreeMap<String, (Value, Value)> = policy::objects()
+        .iter()
+        .map(|(resource, o)| {
+            (name(kind(resource), &o["metadata"]), (normal(o), o["metadata"]["labels"].clone()))
+        })
+        .collect();
+    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+    for (name, theirs) in &theirs {
+        assert_eq!(&ours[name], theirs, "{name}");
+    }
 }
