@@ -1,5 +1,6 @@
 //! `make conformance-api`: runs upstream's conformance specs that need only an API and
-//! nodes that seem to be there, and writes `docs/conformance.md`.
+//! nodes that seem to be there, and writes `docs/conformance.md`. ONLY names groups, separated
+//! by commas; REPORTS names reports to make the page of, in place of a run.
 
 use anyhow::{Result, ensure};
 use carrack_lab::conformance::report::{self, Results};
@@ -8,12 +9,17 @@ use carrack_lab::paths;
 
 fn main() -> Result<()> {
     let out = paths::target().join("conformance");
-    let only = std::env::var("GROUPS").unwrap_or_default();
+    let only = std::env::var("ONLY").unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || only.split(',').any(|group| group == name);
     let mut results = Results::new();
+    // Of runs that were made apart, such as on several machines.
+    let made = std::env::var("REPORTS").unwrap_or_default();
+    for path in made.split(',').filter(|path| !path.is_empty()) {
+        report::read(path.as_ref(), &mut results)?;
+    }
     std::thread::scope(|scope| -> Result<()> {
         let mut running = Vec::new();
-        for group in specs::GROUPS.iter().filter(|group| wanted(group.name)) {
+        for group in specs::GROUPS.iter().filter(|group| made.is_empty() && wanted(group.name)) {
             let out = &out;
             println!("running {}: {}", group.name, out.join(group.name).join("log").display());
             running.push(scope.spawn(move || drive(group, out)));
