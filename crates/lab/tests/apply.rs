@@ -4,7 +4,7 @@
 //!
 //! A script is a list of scenarios (`= what it is about`), each a list of requests: a
 //! verb and a path, and the body on the next line (`AWAIT` waits until a path is served). `@core` and `@apps` stand for the
-//! namespace `default` in those groups.
+//! namespace `default` in those groups; `⏎` in a body is a new line.
 
 #![allow(clippy::unwrap_used, reason = "all of it is a test")]
 
@@ -70,7 +70,7 @@ fn request(step: &Step<'_>) -> Request {
             header("Accept", "application/json"),
             header("User-Agent", "scripted/1 (linux)"),
         ],
-        body: step.body.as_bytes().to_vec(),
+        body: step.body.replace('⏎', "\n").into_bytes(),
     }
 }
 

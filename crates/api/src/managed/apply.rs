@@ -66,15 +66,17 @@ pub fn apply(
     }
     reconcile::entries(types, &mut entries);
     let merged = Merge { types, write, live, config };
-    let done = match merged.run(&entries, force) {
-        Err(conflicts) if write.manager == KUBECTL => {
+    // Only kubectl may get a second try.
+    let again = (write.manager == KUBECTL && !force).then(|| entries.clone());
+    let done = match (merged.run(entries, force), again) {
+        (Err(conflicts), Some(entries)) => {
             let rest = last_applied::not_allowed(types, live, conflicts.clone()).unwrap_or(conflicts);
             if !rest.is_empty() {
                 return Err(conflict::status(&rest));
             }
-            merged.run(&entries, true)
+            merged.run(entries, true)
         }
-        done => done,
+        (done, _) => done,
     };
     let (object, entries) = done.map_err(|conflicts| conflict::status(&conflicts))?;
     let result = object.as_ref().unwrap_or(live);
@@ -127,16 +129,16 @@ struct Merge<'a> {
 
 impl Merge<'_> {
     /// The new object, if it is another, and the new entries.
-    fn run(&self, entries: &[Entry], force: bool) -> Result<(Option<Value>, Vec<Entry>), Vec<Conflict>> {
+    fn run(
+        &self,
+        mut entries: Vec<Entry>,
+        force: bool,
+    ) -> Result<(Option<Value>, Vec<Entry>), Vec<Conflict>> {
         let types = self.types;
         let mut claimed = fields::of(types.schema, types.root, self.config);
         types.filter.apply(&mut claimed);
-        let mut merged = self.live.clone();
-        if let Some(meta) = merged.get_mut("metadata").and_then(Value::as_object_mut) {
-            meta.remove("managedFields");
-        }
+        let merged = without_managed(self.live);
         let mut merged = merge::merge(types.schema, types.root, merged, self.config);
-        let mut entries = entries.to_vec();
         let mut own = Entry { time: String::new(), ..Entry::new(self.write, true, claimed) };
         if let Some(at) = entries.iter().position(|entry| entry.is_of(&own)) {
             let last = entries.swap_remove(at);
@@ -208,11 +210,24 @@ impl Merge<'_> {
         let Some(left) = types.convert(&pruned, &pruned_version, version) else { return merged };
         let mut gone = with_named(&ty, root, &fields::of(schema, root, &in_last));
         set::subtract(&mut gone, &with_named(&ty, root, &fields::of(schema, root, &left)));
-        set::intersect(&mut gone, &named_last);
+        let gone = set::common(&gone, &named_last);
         let mut kept = in_last;
         merge::remove(schema, root, &mut kept, &gone);
         types.convert(&kept, version, from).map_or(merged, std::borrow::Cow::into_owned)
     }
+}
+
+/// A copy of an object but for its managedFields, which are large.
+fn without_managed(object: &Value) -> Value {
+    let Some(fields) = object.as_object() else { return object.clone() };
+    let copy = fields.iter().map(|(name, value)| match value {
+        Value::Object(meta) if name == "metadata" => {
+            let meta = meta.iter().filter(|(name, _)| *name != "managedFields");
+            (name.clone(), meta.map(|(name, value)| (name.clone(), value.clone())).collect())
+        }
+        value => (name.clone(), value.clone()),
+    });
+    copy.collect()
 }
 
 /// Whether a merge changed nothing. (The merged object has no managedFields.)
@@ -243,9 +258,9 @@ impl<'a> Differences<'a> {
         Self { types, old, new, known: vec![(types.api_version.to_owned(), Some(difference))] }
     }
 
-    /// In the write's own version.
-    pub fn of_write(&self) -> &Difference {
-        self.known[0].1.as_ref().expect("the first is of the write's version")
+    /// What was added or modified, in the write's own version.
+    pub fn into_changed(mut self) -> Set {
+        self.known.swap_remove(0).1.unwrap_or_default().changed
     }
 
     /// `None` for a version that is not served.
@@ -271,13 +286,17 @@ impl<'a> Differences<'a> {
 
 /// The fields that have other values now and are owned by others.
 fn conflicts(differences: &mut Differences<'_>, entries: &[Entry]) -> Vec<Conflict> {
-    let mut conflicts = Vec::new();
-    let mut sorted: Vec<&Entry> = entries.iter().collect();
-    sorted.sort_by_cached_key(|entry| entry.identifier());
-    for entry in sorted {
+    let mut found: Vec<(&Entry, Set)> = Vec::new();
+    for entry in entries {
         let Some(difference) = differences.of(&entry.api_version) else { continue };
-        let mut fields = entry.fields.clone();
-        set::intersect(&mut fields, &difference.changed);
+        let fields = set::common(&entry.fields, &difference.changed);
+        if !fields.is_empty() {
+            found.push((entry, fields));
+        }
+    }
+    found.sort_by_cached_key(|(entry, _)| entry.identifier());
+    let mut conflicts = Vec::new();
+    for (entry, fields) in found {
         conflict::of(entry, &fields, &mut conflicts);
     }
     conflicts

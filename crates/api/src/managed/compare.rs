@@ -1,8 +1,6 @@
 //! What differs between two objects, as sets of fields: structured-merge-diff's
 //! comparison, by the schema. Subtrees that are equal are not entered.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 use super::path;
@@ -137,46 +135,55 @@ impl Comparer<'_> {
     ) -> bool {
         let (old, new) = (items(old), items(new));
         let (before, after) = (self.index(list, old), self.index(list, new));
-        for (name, new) in &after {
-            let old = before.get(name).map_or(&[][..], Vec::as_slice);
+        for run in after.chunk_by(|a, b| a.0 == b.0) {
+            let name = &run[0].0;
             let mut compare = |old, new| self.element(|| name.clone(), list.place, old, new, out);
-            match (old, &new[..]) {
-                ([] | [_], [new]) => compare(old.first().copied(), Some(*new)),
+            match (find(&before, name), run) {
+                ([], [(_, new)]) => compare(None, Some(*new)),
+                ([(_, old)], [(_, new)]) => compare(Some(*old), Some(*new)),
                 // What came twice is one field, and now another.
-                (_, [new]) => {
+                (_, [(_, new)]) => {
                     compare(None, Some(*new));
                     mark(&mut out.removed, name);
                 }
-                ([] | [_], _) => {
-                    if let [old] = old {
-                        compare(Some(*old), None);
-                    }
+                ([], _) => mark(&mut out.changed, name),
+                ([(_, old)], _) => {
+                    compare(Some(*old), None);
                     mark(&mut out.changed, name);
                 }
                 (old, new) if old != new => mark(&mut out.changed, name),
                 _ => {}
             }
         }
-        for (name, old) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
-            match &old[..] {
-                [old] => self.element(|| name.clone(), list.place, Some(*old), None, out),
+        for run in before.chunk_by(|a, b| a.0 == b.0) {
+            let name = &run[0].0;
+            match run {
+                _ if !find(&after, name).is_empty() => {}
+                [(_, old)] => self.element(|| name.clone(), list.place, Some(*old), None, out),
                 _ => mark(&mut out.removed, name),
             }
         }
         !old.is_empty() || !new.is_empty()
     }
 
-    /// The items by their path elements.
-    fn index<'v>(&self, list: &Items<'_>, items: &'v [Value]) -> BTreeMap<String, Vec<&'v Value>> {
-        let mut index: BTreeMap<String, Vec<&'v Value>> = BTreeMap::new();
-        for value in items {
-            // What has no path was refused when it was written, or will be.
-            if let Ok(name) = path::item(self.schema, list, value) {
-                index.entry(name).or_default().push(value);
-            }
-        }
+    /// The items by their path elements, sorted; items of the same are neighbours.
+    fn index<'v>(&self, list: &Items<'_>, items: &'v [Value]) -> Index<'v> {
+        // What has no path was refused when it was written, or will be.
+        let element = |value: &'v Value| Some((path::item(self.schema, list, value).ok()?, value));
+        let mut index: Index<'v> = items.iter().filter_map(element).collect();
+        index.sort_by(|a, b| a.0.cmp(&b.0));
         index
     }
+}
+
+/// Items by path element.
+type Index<'v> = Vec<(String, &'v Value)>;
+
+/// The items of a path element.
+fn find<'i, 'v>(index: &'i [(String, &'v Value)], name: &str) -> &'i [(String, &'v Value)] {
+    let start = index.partition_point(|(known, _)| known.as_str() < name);
+    let count = index[start..].iter().take_while(|(known, _)| known == name).count();
+    &index[start..start + count]
 }
 
 /// Makes a path element a member, whatever is below it.

@@ -104,7 +104,7 @@ fn track(
     reconcile::entries(types, &mut entries);
     let mut differences = apply::Differences::new(types, before, new);
     apply::take(&mut differences, &mut entries);
-    let mut changed = differences.of_write().changed.clone();
+    let mut changed = differences.into_changed();
     strip(&mut changed);
     if !changed.is_empty() {
         entries::add(&mut entries, Entry::new(write, false, changed));

@@ -74,21 +74,15 @@ pub(super) fn subtract_whole(set: &mut Set, minus: &Set) {
     });
 }
 
-/// Keeps the members of `set` that are members of `other`.
-pub(super) fn intersect(set: &mut Set, other: &Set) {
-    set.retain(|element, mine| {
-        let (Value::Object(mine), Some(Value::Object(other))) = (mine, other.get(element)) else {
-            return false;
-        };
-        let member = is_member(mine) && is_member(other);
-        mine.remove(SELF);
-        intersect(mine, other);
-        let some = member || !mine.is_empty();
-        if member && !mine.is_empty() {
-            mine.insert(SELF.into(), Value::Object(Set::new()));
+/// The members of both sets.
+pub(super) fn common(a: &Set, b: &Set) -> Set {
+    let mut out = Set::new();
+    for (element, mine) in children(a) {
+        if let Some(other) = b.get(element).and_then(Value::as_object) {
+            put(&mut out, element.to_owned(), common(mine, other), is_member(mine) && is_member(other));
         }
-        some
-    });
+    }
+    out
 }
 
 /// Whether every member of `set` is one of `other`.

@@ -170,3 +170,107 @@ proptest::proptest! {
 fn paths() -> impl proptest::strategy::Strategy<Value = Vec<Vec<u8>>> {
     proptest::collection::vec(proptest::collection::vec(0u8..3, 1..4), 0..6)
 }
+
+fn applied(manager: &str, time: &str, live: Option<&Value>, config: &Value, force: bool) -> Value {
+    let kinds = kinds::builtin();
+    let types = Types::of(kinds.stored("pods").unwrap(), 0, "v1", "");
+    let write = Write { time, ..write(manager) };
+    let applied = apply(&types, &write, live, config, force).unwrap();
+    let mut object = applied.object.or_else(|| live.cloned()).unwrap();
+    object["metadata"]["managedFields"] = applied.managed.unwrap_or_default();
+    object
+}
+
+fn times(object: &Value) -> Vec<&str> {
+    let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    entries.map(|entry| entry["time"].as_str().unwrap_or("none")).collect()
+}
+
+#[test]
+fn time_passes_only_with_changes() {
+    let config = |labels: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": labels}});
+    let (one, two, three) = ("2026-01-01T00:00:01Z", "2026-01-01T00:00:02Z", "2026-01-01T00:00:03Z");
+    let first = applied("a", one, None, &config(json!({"x": "1"})), false);
+    assert_eq!(times(&first), [one]);
+    let again = applied("a", two, Some(&first), &config(json!({"x": "1"})), false);
+    assert_eq!(again, first);
+    // Who joins without changing anything has no time, as upstream has it.
+    let joined = applied("b", two, Some(&first), &config(json!({"x": "1"})), false);
+    assert_eq!(times(&joined), ["none", one]);
+    let changed = applied("a", three, Some(&first), &config(json!({"x": "2"})), false);
+    assert_eq!(times(&changed), [three]);
+    let list = managed_list(&first);
+    assert!(same_but_times(&list, &managed_list(&first)));
+    let mut other = managed_list(&first);
+    other[0]["time"] = three.into();
+    assert!(same_but_times(&list, &other));
+    other[0]["manager"] = "c".into();
+    assert!(!same_but_times(&list, &other));
+}
+
+fn managed_list(object: &Value) -> Value {
+    object["metadata"]["managedFields"].clone()
+}
+
+#[test]
+fn entries_that_a_client_brings_are_brought_to_order() {
+    let created = track(POD, write("a"), None, pod());
+    let mut edited = created.clone();
+    let entry = |manager: &str, fields: Value| {
+        json!({"manager": manager, "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+            "time": TIME, "fieldsV1": fields})
+    };
+    edited["metadata"]["managedFields"] = json!([
+        // nodeSelector is atomic; elements of a sort that is not known are none.
+        entry("x", json!({"f:spec": {"f:nodeSelector": {".": {}, "f:a": {}}, "z:what": {}}})),
+        entry("y", json!({"f:metadata": {"f:finalizers": {"v: \"a\"": {}}}})),
+        entry("y", json!({"f:spec": {"f:containers": {"k:{ \"name\": \"c\" }": {}}}})),
+    ]);
+    let edited = track(POD, write("a"), Some(&created), edited);
+    assert_eq!(fields(&edited, 0), &json!({"f:spec": {"f:nodeSelector": {}}}));
+    assert_eq!(fields(&edited, 1), &json!({"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {}}}}));
+    // What cannot be read leaves things as they are.
+    let mut broken = created.clone();
+    broken["metadata"]["managedFields"] = json!([entry("x", json!({"spec": {}}))]);
+    assert_eq!(track(POD, write("a"), Some(&created), broken), created);
+}
+
+#[test]
+fn paths_are_shown_and_ordered_as_upstream_does() {
+    let check = |element: &str, expect: &str| {
+        let mut text = String::new();
+        path::show(&mut text, element);
+        assert_eq!(text, expect);
+    };
+    check("f:spec", ".spec");
+    check("k:{\"containerPort\":80,\"protocol\":\"TCP\"}", "[containerPort=80,protocol=\"TCP\"]");
+    check("v:\"a\\u003cb\"", "[=\"a<b\"]");
+    check("v:true", "[=true]");
+    check("i:3", "[3]");
+    let mut elements = [
+        "i:1",
+        "v:\"b\"",
+        "v:2",
+        "v:10",
+        "k:{\"port\":443}",
+        "k:{\"port\":80}",
+        "k:{\"port\":80,\"protocol\":\"TCP\"}",
+        "f:b",
+        "f:a",
+    ];
+    elements.sort_by(|a, b| path::compare(a, b));
+    assert_eq!(
+        elements,
+        [
+            "f:a",
+            "f:b",
+            "k:{\"port\":80}",
+            "k:{\"port\":80,\"protocol\":\"TCP\"}",
+            "k:{\"port\":443}",
+            "v:2",
+            "v:10",
+            "v:\"b\"",
+            "i:1"
+        ]
+    );
+}
