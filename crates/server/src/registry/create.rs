@@ -38,7 +38,7 @@ impl Registry {
             meta::settle_name(call, &mut object)?;
         }
         // What nobody can own, because it will be wiped.
-        for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             meta::of(&mut object).remove(field);
         }
         self.manage(call, None, &mut object);
