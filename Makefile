@@ -38,7 +38,7 @@ unit: ## Tests of every crate, and the house rules
 
 lab: ## Whole clusters in network namespaces, driven by upstream's kubectl
 	cargo build --package carrack
-	$(MAKE) target/upstream/kubectl target/upstream/etcd
+	$(MAKE) $(UPSTREAM_BIN)/kubectl $(UPSTREAM_BIN)/etcd
 	cargo test --package carrack-lab
 
 test-crash: ## Kill an API server 200 times at random moments of a load of writes
@@ -46,7 +46,7 @@ test-crash: ## Kill an API server 200 times at random moments of a load of write
 	KILLS=200 cargo test --package carrack-lab --test server_crash -- --nocapture
 
 bench: build ## Compare with kube-apiserver + etcd and the null server on this machine
-	$(MAKE) target/upstream/kube-apiserver target/upstream/etcd
+	$(MAKE) $(UPSTREAM_BIN)/kube-apiserver $(UPSTREAM_BIN)/etcd
 	CARRACK_BIN=$(RELEASE) cargo run --release --package carrack-lab --bin bench
 
 differential: ## Send the same requests to upstream's kube-apiserver and to Carrack; SEED, CASES, KINDS choose them
