@@ -68,11 +68,11 @@ pub fn normal(line: &str) -> String {
         let at = line.find(field.trim_end_matches(':')).unwrap_or(0);
         return format!("{}{field} …", &line[..at]);
     }
-    if let Some((field, _)) = line.split_once(':').filter(|_| line.ends_with(" +0000")) {
-        return format!("{field}: TIME");
-    }
     if line.starts_with("--- /tmp/") || line.starts_with("+++ /tmp/") {
         return line[..3].to_owned();
+    }
+    if let Some((field, _)) = line.split_once(':').filter(|_| line.ends_with(" +0000")) {
+        return format!("{field}: TIME");
     }
     let indent: String = line.chars().take_while(|c| *c == ' ').collect();
     let words: Vec<String> = line.split_whitespace().map(word).collect();
