@@ -146,12 +146,11 @@ fn find(
     let named = cycle.named.take();
     let nodes = named.as_deref().unwrap_or_else(|| snapshot.order());
     let enough = profile.1.enough_feasible(nodes.len());
-    let kept: Vec<&str> = snapshot.nominated().map(|(node, _)| node).collect();
     let mut opinions = memory.about(&cycle.pod.needs, profile);
     while found.looked_at < nodes.len() && found.feasible.len() < enough {
         let slot = nodes[(start + found.looked_at) % nodes.len()];
         let node = snapshot.at(slot);
-        let verdict = if kept.contains(&&*node.facts.name) {
+        let verdict = if snapshot.is_kept(&node.facts.name) {
             cycle.filter_yielding(snapshot, slot, node).map_err(Arc::new)
         } else {
             match opinions.of(slot, node) {

@@ -6,7 +6,7 @@
 //! confirmation by the watch replaces it. After any sequence of changes the state is
 //! the one that the final objects alone would give.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::budgets::BudgetInfo;
@@ -34,6 +34,8 @@ pub struct Snapshot {
     by_namespace: HashMap<Arc<str>, HashSet<Arc<str>>>,
     /// Pods for which a node is kept, by uid, with its name.
     nominated: BTreeMap<Arc<str>, (Box<str>, Arc<PodInfo>)>,
+    /// Their uids, by the node.
+    kept: HashMap<Box<str>, BTreeSet<Arc<str>>>,
     namespaces: HashMap<Box<str>, LabelSet>,
     topology: Topology,
     carried: Carried,
@@ -155,13 +157,14 @@ impl Snapshot {
     }
 
     /// Pods that a node is kept for.
-    pub fn nominated_to<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Arc<PodInfo>> {
-        self.nominated.values().filter(move |(name, _)| **name == *node).map(|(_, pod)| pod)
+    pub fn nominated_to<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Arc<PodInfo>> {
+        let uids = self.kept.get(node).into_iter().flatten();
+        uids.filter_map(|uid| self.nominated.get(uid)).map(|(_, pod)| pod)
     }
 
-    /// All pods that a node is kept for, with its name.
-    pub fn nominated(&self) -> impl Iterator<Item = (&str, &Arc<PodInfo>)> {
-        self.nominated.values().map(|(node, pod)| (&**node, pod))
+    /// Whether a node is kept for a pod.
+    pub fn is_kept(&self, node: &str) -> bool {
+        self.kept.contains_key(node)
     }
 
     /// Names of the namespaces that a term is about; `None` for all.
@@ -305,7 +308,7 @@ impl Snapshot {
             let needs = self.share(&pod.needs);
             Arc::make_mut(&mut pod).needs = needs;
         }
-        self.nominated.remove(&pod.uid);
+        self.withdraw(&pod.uid);
         if self.replace(&pod, node) {
             return;
         }
@@ -358,13 +361,21 @@ impl Snapshot {
     /// Keeps a node for a pod that is not placed yet.
     pub fn nominate(&mut self, pod: Arc<PodInfo>, node: &str) {
         if !self.placed.contains_key(&pod.uid) {
+            self.withdraw(&pod.uid);
+            self.kept.entry(node.into()).or_default().insert(pod.uid.clone());
             self.nominated.insert(pod.uid.clone(), (node.into(), pod));
         }
     }
 
     /// Keeps no node for a pod any more.
     pub fn withdraw(&mut self, uid: &str) {
-        self.nominated.remove(uid);
+        let Some((node, _)) = self.nominated.remove(uid) else { return };
+        if let Some(uids) = self.kept.get_mut(&node) {
+            uids.remove(uid);
+            if uids.is_empty() {
+                self.kept.remove(&node);
+            }
+        }
     }
 
     /// The needs of a pod, shared with others that say the same.
