@@ -1,15 +1,16 @@
 //! Events do not stay: each goes an hour after its last write, the oldest sooner when
-//! there are too many. (Upstream's `--event-ttl`.)
+//! there are too many, or they take too much room. (Upstream's `--event-ttl`.)
 //!
 //! Follows the watch of events and one timer; an idle cluster wakes nothing. After a
-//! restart the hour begins anew.
+//! restart an event's age is told by the times that it carries.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use carrack_api::{Key, Record, Revision};
 use carrack_store::{Change, Expect, Write};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Registry;
@@ -18,31 +19,42 @@ use super::watch::{Item, Start, Watcher};
 const RESOURCE: &str = "events";
 /// How long an event stays after its last write.
 const STAY: Duration = Duration::from_secs(3600);
-/// Events that stay at most.
-const MOST: usize = 20_000;
 
-/// The writes of events, oldest first; one that was written again is there twice,
-/// and only its last write counts.
+/// What events may take up.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    events: usize,
+    bytes: usize,
+}
+
+const BUDGET: Budget = Budget { events: 20_000, bytes: 32 << 20 };
+
+/// The events that are there, in the order in which their time comes.
 struct Aging {
-    queue: VecDeque<(Instant, Key, Revision)>,
+    budget: Budget,
+    due: BTreeMap<(Instant, Revision), (Key, usize)>,
+    places: HashMap<Key, (Instant, Revision)>,
+    bytes: usize,
 }
 
 /// Deletes events that are too old or too many, for as long as the server runs.
 pub async fn expire_events(registry: Arc<Registry>) {
-    let mut aging = Aging { queue: VecDeque::new() };
     loop {
         let watcher = registry.subscribe(RESOURCE, "", Start::Initial { fresh: false }).await;
         let Ok(watcher) = watcher else { return };
-        aging.queue.clear();
         // Falls out of the history only under a flood: then it starts over.
-        aging.follow(&registry, watcher).await;
+        Aging::new(BUDGET).follow(&registry, watcher).await;
     }
 }
 
 impl Aging {
+    fn new(budget: Budget) -> Self {
+        Self { budget, due: BTreeMap::new(), places: HashMap::new(), bytes: 0 }
+    }
+
     async fn follow(&mut self, registry: &Registry, mut watcher: Watcher) {
         loop {
-            let next = self.queue.front().map(|(at, ..)| *at + STAY);
+            let next = self.due.keys().next().map(|(at, _)| *at);
             let timer = async {
                 match next {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -51,32 +63,67 @@ impl Aging {
             };
             tokio::select! {
                 items = watcher.next() => match items {
-                    Ok(items) => items.into_iter().for_each(|item| self.note(item)),
+                    Ok(items) => items.into_iter().for_each(|item| self.note(item, registry.now())),
                     Err(_) => return,
                 },
                 () = timer => {}
             }
-            self.expire(registry, Instant::now()).await;
+            for (key, revision) in self.leaving(Instant::now()) {
+                let write = Write { key, expect: Expect::At(revision), content: None, unsynced: true };
+                // A conflict says that it was written again or is gone; both are well.
+                drop(registry.store.commit(write).await);
+            }
         }
     }
 
-    fn note(&mut self, item: Item) {
-        let record: Arc<Record> = match item {
-            Item::Initial(record) => record,
-            Item::Event(_, event) if event.change != Change::Deleted => event.record.clone(),
-            Item::Event(..) | Item::InitialEnd(_) => return,
+    fn note(&mut self, item: Item, now: Timestamp) {
+        let (record, age) = match item {
+            Item::Initial(record) => {
+                let age = now.duration_since(written(&record).unwrap_or(now));
+                (record, Duration::try_from(age).unwrap_or_default())
+            }
+            Item::Event(_, event) if event.change == Change::Deleted => {
+                return self.remove(&event.record.key);
+            }
+            Item::Event(_, event) => (event.record.clone(), Duration::ZERO),
+            Item::InitialEnd(_) => return,
         };
-        self.queue.push_back((Instant::now(), record.key.clone(), record.revision));
+        self.remove(&record.key);
+        let place = (Instant::now() + STAY.saturating_sub(age), record.revision);
+        self.places.insert(record.key.clone(), place);
+        self.bytes += record.content.size();
+        self.due.insert(place, (record.key.clone(), record.content.size()));
     }
 
-    async fn expire(&mut self, registry: &Registry, now: Instant) {
-        while self.queue.len() > MOST || self.queue.front().is_some_and(|(at, ..)| *at + STAY <= now) {
-            let Some((_, key, revision)) = self.queue.pop_front() else { return };
-            let write = Write { key, expect: Expect::At(revision), content: None, unsynced: true };
-            // A conflict says that it was written again or is gone, both of which are well.
-            drop(registry.store.commit(write).await);
+    fn remove(&mut self, key: &Key) {
+        if let Some((_, size)) = self.places.remove(key).and_then(|place| self.due.remove(&place)) {
+            self.bytes -= size;
         }
     }
+
+    /// Takes out what has to go.
+    fn leaving(&mut self, now: Instant) -> Vec<(Key, Revision)> {
+        let mut leaving = Vec::new();
+        while let Some((&(at, revision), (key, _))) = self.due.first_key_value() {
+            let fits = self.due.len() <= self.budget.events && self.bytes <= self.budget.bytes;
+            if fits && at > now {
+                break;
+            }
+            let key = key.clone();
+            self.remove(&key);
+            leaving.push((key, revision));
+        }
+        leaving
+    }
+}
+
+/// When an event was last written: what its managers say, or else its creation.
+fn written(record: &Record) -> Option<Timestamp> {
+    let object = record.decode();
+    let meta = &object["metadata"];
+    let managed = meta["managedFields"].as_array().into_iter().flatten().map(|entry| &entry["time"]);
+    let times = managed.chain([&meta["creationTimestamp"]]);
+    times.filter_map(|time| time.as_str()?.parse().ok()).max()
 }
 
 #[cfg(test)]
@@ -109,6 +156,42 @@ mod tests {
         }
         assert_eq!(store_len(&registry), 0);
         task.abort();
+    }
+
+    fn record(name: &str, revision: Revision, written: Timestamp) -> Arc<Record> {
+        let object = json!({"metadata": {"name": name,
+            "creationTimestamp": "2020-01-01T00:00:00Z", "managedFields": [{"time": written.to_string()}]}});
+        let content = carrack_api::Content::encode(&object, &[""; 0]).expect("has metadata");
+        Arc::new(Record { key: Key::new(RESOURCE, "default", name), revision, content })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_go_first_and_age_survives_a_restart() {
+        let now = Timestamp::from_second(2_000_000_000).expect("a time");
+        let old = |minutes: i64| now - jiff::SignedDuration::from_mins(minutes);
+        let ages = [("a", 30), ("b", 59), ("c", 61), ("d", 0)];
+        let size = record("a", 1, now).content.size();
+        let fill = |budget| {
+            let mut aging = Aging::new(budget);
+            for (at, (name, age)) in ages.into_iter().enumerate() {
+                aging.note(Item::Initial(record(name, at as Revision + 1, old(age))), now);
+            }
+            aging
+        };
+        let names = |leaving: Vec<(Key, Revision)>| -> Vec<String> {
+            leaving.into_iter().map(|(key, _)| key.name().to_owned()).collect()
+        };
+        assert_eq!(names(fill(BUDGET).leaving(Instant::now())), ["c"]);
+        assert_eq!(names(fill(BUDGET).leaving(Instant::now() + Duration::from_secs(90))), ["c", "b"]);
+        let few = Budget { events: 2, ..BUDGET };
+        assert_eq!(names(fill(few).leaving(Instant::now())), ["c", "b"]);
+        let little = Budget { bytes: size + size / 2, ..BUDGET };
+        assert_eq!(names(fill(little).leaving(Instant::now())), ["c", "b", "a"]);
+
+        let mut aging = fill(few);
+        aging.note(Item::Initial(record("c", 9, now)), now);
+        assert_eq!((aging.due.len(), aging.bytes), (4, 4 * size), "written again, it is there once");
+        assert_eq!(names(aging.leaving(Instant::now())), ["b", "a"]);
     }
 
     fn store_len(registry: &Registry) -> usize {
