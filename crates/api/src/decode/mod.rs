@@ -89,6 +89,14 @@ impl Error {
         Self::unreadable(format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(shown)), body)
     }
 
+    /// The same about a body of which not even the kind can be read.
+    pub fn of_unknown(self, body: &[u8]) -> Self {
+        match self {
+            Self::Unfit(reason) => Self::unreadable(reason, body),
+            unreadable => unreadable,
+        }
+    }
+
     fn unreadable_json(reason: &str, body: &[u8]) -> Self {
         Self::unreadable(format!("couldn't get version/kind; json parse error: {reason}"), body)
     }

@@ -145,10 +145,14 @@ pub(crate) fn decode_as(
     let (api_version, kind, version) = names;
     let wrong = |error: decode::Error| error.to_status(kind, version);
     let decoded = match encoding {
-        Encoding::Json => decode::json(schema, root, body).map_err(wrong)?,
+        // What it says it is is looked at first, and again only when the rest does not fit.
+        Encoding::Json => decode::json(schema, root, body).map_err(|error| {
+            let types = decode::type_meta(body).unwrap_or_default();
+            check_types(&types.0, &types.1, api_version, kind).err().unwrap_or_else(|| wrong(error))
+        })?,
         Encoding::Yaml => decode::yaml(schema, root, body).map_err(wrong)?,
         Encoding::Protobuf => {
-            let envelope = proto::open(body).map_err(wrong)?;
+            let envelope = proto::open(body).map_err(|error| wrong(error.of_unknown(body)))?;
             check_types(envelope.api_version, envelope.kind, api_version, kind)?;
             let value = proto::decode(schema, root, envelope.raw).map_err(wrong)?;
             Decoded { value, strict: Vec::new() }

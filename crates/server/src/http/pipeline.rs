@@ -47,7 +47,7 @@ where
 /// no browser shall take it for anything but what it says it is.
 fn refused(status: &Status) -> Response<Body> {
     let mut response = output::failure(status);
-    if status.code == 403 {
+    if status.code != 401 {
         response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
     response

@@ -15,9 +15,10 @@ use crate::seams::{Removal, Strategy};
 
 /// The strategies that every server has.
 pub(crate) fn builtin() -> HashMap<Box<str>, Arc<dyn Strategy>> {
-    let all: [(&str, Arc<dyn Strategy>); 4] = [
+    let all: [(&str, Arc<dyn Strategy>); 5] = [
         ("pods", Arc::new(Pods)),
         ("namespaces", Arc::new(Namespaces)),
+        ("apiservices.apiregistration.k8s.io", Arc::new(ApiServices)),
         ("certificatesigningrequests.certificates.k8s.io", Arc::new(SigningRequests)),
         (carrack_api::crd::RESOURCE, Arc::new(crate::crd::Definitions)),
     ];
@@ -54,6 +55,29 @@ impl Strategy for Pods {
         let own = pod["spec"]["terminationGracePeriodSeconds"].as_i64();
         let grace = asked.or(own).unwrap_or(0);
         Removal::Graceful(if grace < 0 { 1 } else { grace })
+    }
+}
+
+/// An APIService without a Service behind it is served here, and thus available at once.
+struct ApiServices;
+
+impl Strategy for ApiServices {
+    fn prepare_create(&self, call: &Call, object: &mut Value) {
+        if object["spec"]["service"].is_null() {
+            object["status"] = json!({"conditions": [{
+                "type": "Available", "status": "True", "reason": "Local",
+                "message": "Local APIServices are always available",
+                "lastTransitionTime": rfc3339(call.now),
+            }]});
+        }
+    }
+
+    fn prepare_update(&self, call: &Call, object: &mut Value, old: &Value) {
+        if &*call.subresource == "status" {
+            for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+                meta::set(object, field, old["metadata"].get(field).cloned());
+            }
+        }
     }
 }
 
