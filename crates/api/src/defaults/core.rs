@@ -103,15 +103,14 @@ fn node_status(status: &mut Value) {
     }
 }
 
-/// The older, single field and the newer list say the same.
+/// The older, single field and the newer list say the same; older clients know the single
+/// one only, so it wins.
 fn first_of(object: &mut Value, one: &str, many: &str, item: fn(&Value) -> Value) {
-    let single = get(object, one).cloned();
-    match (single, items(object, many).first()) {
-        (_, Some(first)) => {
-            let first = if first.is_object() { first["ip"].clone() } else { first.clone() };
-            object[one] = first;
-        }
-        (Some(single), None) if single != "" => object[many] = json!([item(&single)]),
+    let first = items(object, many).first();
+    let first = first.map(|first| if first.is_object() { first["ip"].clone() } else { first.clone() });
+    match (get(object, one).filter(|single| *single != "").cloned(), first) {
+        (Some(single), first) if first.as_ref() != Some(&single) => object[many] = json!([item(&single)]),
+        (None, Some(first)) => object[one] = first,
         _ => {}
     }
 }

@@ -132,6 +132,7 @@ pub fn node(node: &Value, new: bool, errors: &mut Errors) {
     for list in ["capacity", "allocatable"] {
         pods::quantities(&node["status"][list], &status.child(list), errors);
     }
+    declared_features(&node["status"], &status.child("declaredFeatures"), errors);
     if new {
         let spec = Path::ROOT.child("spec");
         let path = spec.child("podCIDRs");
@@ -147,6 +148,40 @@ pub fn node(node: &Value, new: bool, errors: &mut Errors) {
             let detail = "may specify no more than one CIDR for each IP family";
             errors.push(Error::invalid(&path, node["spec"]["podCIDRs"].clone(), detail));
         }
+    }
+}
+
+fn declared_features(status: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const LONGEST: usize = 253;
+    let segment = |segment: &str, starts: fn(&u8) -> bool| {
+        segment.as_bytes().first().is_some_and(starts)
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    let mut last: Option<&str> = None;
+    for (at, feature) in texts(status, "declaredFeatures").enumerate() {
+        if full(errors) {
+            break;
+        }
+        let path = path.index(at);
+        match last {
+            Some(last) if last == feature => errors.push(Error::duplicate(&path, feature)),
+            Some(last) if last > feature => {
+                errors.push(Error::invalid(&path, feature, "list must be sorted alphabetically"));
+            }
+            _ => {}
+        }
+        last = Some(feature);
+        let mut segments = feature.split('/');
+        let wrong = if feature.len() > LONGEST {
+            "must be no more than 253 characters"
+        } else if !segments.next().is_some_and(|first| segment(first, u8::is_ascii_uppercase))
+            || !segments.all(|more| segment(more, u8::is_ascii_alphabetic))
+        {
+            "must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+        } else {
+            continue;
+        };
+        errors.push(Error::invalid(&path, feature, &format!("invalid feature name {feature:?}: {wrong}")));
     }
 }
 
@@ -207,6 +242,19 @@ pub fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
     if !provider(old).is_empty() && provider(old) != provider(new) {
         let detail = "node updates may not change providerID except from \"\" to valid";
         errors.push(Error::forbidden(&path.child("providerID"), detail));
+    }
+}
+
+/// Rules of a new Namespace.
+pub fn namespace(namespace: &Value, errors: &mut Errors) {
+    let spec = Path::ROOT.child("spec");
+    let path = spec.child("finalizers");
+    for finalizer in texts(&namespace["spec"], "finalizers") {
+        if full(errors) {
+            break;
+        }
+        invalid_each(errors, &path, finalizer, names::qualified_name(finalizer));
+        super::meta::qualified_finalizer(finalizer, &path, errors);
     }
 }
 

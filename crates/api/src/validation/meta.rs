@@ -294,10 +294,15 @@ fn qualified_finalizers(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
         if full(errors) {
             break;
         }
-        if !finalizer.contains('/') && !["kubernetes", "orphan", "foregroundDeletion"].contains(&finalizer) {
-            let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(Error::invalid(&path.child("finalizers").index(at), finalizer, detail));
-        }
+        qualified_finalizer(finalizer, &path.child("finalizers").index(at), errors);
+    }
+}
+
+/// The same of one finalizer.
+pub fn qualified_finalizer(finalizer: &str, path: &Path<'_>, errors: &mut Errors) {
+    if !finalizer.contains('/') && !["kubernetes", "orphan", "foregroundDeletion"].contains(&finalizer) {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(Error::invalid(path, finalizer, detail));
     }
 }
 

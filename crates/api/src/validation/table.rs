@@ -141,6 +141,7 @@ pub fn of(kind: &Kind) -> Option<&'static Rules> {
         ),
         ("", "ServiceAccount") => rules!(update: &[Changed, Metadata]),
         ("", "Namespace") => rules!(
+            create: core::namespace,
             update: &[Metadata, Changed],
             status: |new, _, errors| core::namespace_status(new, errors),
         ),
