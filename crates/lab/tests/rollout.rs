@@ -33,7 +33,7 @@ spec:
     - |
       while :; do
         (wget -qO- http://SERVICE/ | grep -q 'Served by Carrack' && echo answered || echo "failed $(date)") &
-        sleep 0.016
+        sleep 0.009
       done
 "#;
 
