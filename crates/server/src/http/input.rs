@@ -115,9 +115,10 @@ pub(crate) fn decode(
         let error = carrack_api::field::Error::invalid(&path.child("kind"), given, &detail);
         return Err(Status::invalid(&kind.group, given, name.unwrap_or_default(), &[error]));
     }
-    if decoded.value.get("apiVersion").is_none() {
+    let has_version = decoded.value["apiVersion"].as_str().unwrap_or_default();
+    if decoded.value.is_object() && has_version != api_version {
         return Err(Status::bad_request(format!(
-            "the API version in the data () does not match the expected API version ({api_version})"
+            "the API version in the data ({has_version}) does not match the expected API version ({api_version})"
         )));
     }
     checked(decoded, names)
