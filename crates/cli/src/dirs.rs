@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use carrack_network::plan::Prefix;
 use nix::fcntl::{Flock, FlockArg};
 
 /// Version of the directory's layout, in its file `format`.
@@ -141,6 +142,25 @@ impl Dirs {
         self.root.join("carrack.log")
     }
 
+    /// Notes the address ranges that this run uses, for a `carrack down` that is not told.
+    ///
+    /// # Errors
+    /// When the note cannot be written.
+    pub fn note_ranges(&self, ranges: &[Prefix]) -> Result<()> {
+        let lines: Vec<String> = ranges.iter().map(Prefix::to_string).collect();
+        write_private(&self.ranges_file(), (lines.join("\n") + "\n").as_bytes())
+    }
+
+    /// The address ranges of the last run; none before the first.
+    pub fn ranges(&self) -> Vec<Prefix> {
+        let text = fs::read_to_string(self.ranges_file()).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    fn ranges_file(&self) -> PathBuf {
+        self.root.join("ranges")
+    }
+
     fn pid_file(&self) -> PathBuf {
         self.root.join("carrack.pid")
     }
@@ -185,6 +205,18 @@ mod tests {
         drop(held);
         assert_eq!(dirs.holder(), None);
         dirs.hold().unwrap();
+    }
+
+    #[test]
+    fn ranges_are_those_of_the_last_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = Dirs::open(dir.path()).unwrap();
+        assert_eq!(dirs.ranges(), []);
+        for ranges in [["10.1.0.0/16", "10.2.0.0/20"], ["10.3.0.0/16", "fd00::/112"]] {
+            let ranges = ranges.map(|range| range.parse().unwrap());
+            dirs.note_ranges(&ranges).unwrap();
+            assert_eq!(dirs.ranges(), ranges);
+        }
     }
 
     #[test]

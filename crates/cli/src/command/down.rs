@@ -9,7 +9,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::args;
-use crate::config::Settings;
 use crate::dirs::Dirs;
 use crate::{node, process};
 
@@ -29,7 +28,7 @@ pub fn run(down: &args::Down) -> Result<()> {
         return Ok(());
     };
     process::log("warn")?;
-    let config = Settings::default().resolve(dirs.root())?;
+    let ranges = dirs.ranges();
     let held = stop(&dirs)?;
     println!(" ✓ control plane and node stopped");
     let errors = process::runtime()?.block_on(async {
@@ -37,7 +36,7 @@ pub fn run(down: &args::Down) -> Result<()> {
         let errors = carrack_node::purge(&runtime, dirs.root(), GRACE, !down.purge).await;
         runtime.close();
         // Connections of containers that are gone; without this they linger for minutes.
-        if let Err(error) = forget(&[config.pod_cidr, config.service_cidr]) {
+        if let Err(error) = forget(&ranges) {
             tracing::warn!(%error, "connection tracking could not be tidied; its entries expire by themselves");
         }
         anyhow::Ok(errors)

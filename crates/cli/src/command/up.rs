@@ -36,6 +36,7 @@ pub fn run(up: args::Up) -> Result<()> {
     }
     process::log(&config.log)?;
     let held = dirs.hold()?;
+    dirs.note_ranges(&[config.pod_cidr, config.service_cidr])?;
     process::runtime()?.block_on(async {
         let progress = Progress::new(Box::new(std::io::stdout()));
         let plane = Plane::start(&dirs, &config, &Options::default()).await?;
