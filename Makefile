@@ -11,7 +11,7 @@ export CARGO_TERM_COLOR ?= auto
 
 -include upstream.mk
 
-.PHONY: help build up down test lint unit lab deny test-crash bench differential scheduler-differential conformance-api programs clean
+.PHONY: help build up down test lint unit lab deny test-crash bench bench-node differential scheduler-differential conformance-api programs clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -48,6 +48,10 @@ test-crash: ## Kill an API server 200 times at random moments of a load of write
 bench: build ## Compare with kube-apiserver + etcd and the null server on this machine
 	$(MAKE) $(UPSTREAM_BIN)/kube-apiserver $(UPSTREAM_BIN)/etcd
 	CARRACK_BIN=$(RELEASE) cargo run --release --package carrack-lab --bin bench
+
+bench-node: build ## Start pods on a node of its own and watch what it costs when idle; ONE_BY_ONE, AT_ONCE, IDLE
+	cargo build --release --package carrack-lab --bins
+	CARRACK_BIN=$(abspath $(RELEASE)) cargo run --release --package carrack-lab --bin node
 
 differential: ## Send the same requests to upstream's kube-apiserver and to Carrack; SEED, CASES, KINDS choose them
 	cargo build --package carrack

@@ -4,6 +4,7 @@
 //! Everything listens on the loopback, every run is bounded, and ratios, not single
 //! figures, are what to quote: machines are noisy.
 
+pub mod node;
 pub mod report;
 pub mod servers;
 

@@ -45,10 +45,29 @@ fn pod(name: &str) -> serde_json::Value {
     })
 }
 
-/// Waits until the given pods are Running and returns when each was seen so.
+/// A pod that took longer than this says where the time went.
+const SLOW: Duration = Duration::from_millis(150);
+
+/// When something was seen of a pod, and what its status said.
+type Story = Vec<(Instant, String)>;
+
+/// What the pod's object tells of how far it has come.
+fn stage(pod: &serde_json::Value) -> String {
+    let status = &pod["status"];
+    let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut met: Vec<&str> =
+        conditions.iter().filter(|c| c["status"] == "True").filter_map(|c| c["type"].as_str()).collect();
+    met.sort_unstable();
+    let waiting = status["containerStatuses"][0]["state"]["waiting"]["reason"].as_str().unwrap_or_default();
+    format!("{} [{}] {waiting}", status["phase"].as_str().unwrap_or_default(), met.join(" "))
+}
+
+/// Waits until the given pods are Running and returns when each was seen so. What was seen
+/// on the way goes into `story`.
 async fn running(
     updates: &mut BoxStream<'static, Update>,
     mut missing: Vec<String>,
+    story: &mut Story,
 ) -> Result<HashMap<String, Instant>> {
     let mut seen = HashMap::new();
     let watch = async {
@@ -61,7 +80,11 @@ async fn running(
             };
             for record in records {
                 let name = record.key.name();
-                if record.decode()["status"]["phase"] == "Running" && missing.iter().any(|m| m == name) {
+                let pod = record.decode();
+                if missing.iter().any(|m| m == name) {
+                    story.push((Instant::now(), stage(&pod)));
+                }
+                if pod["status"]["phase"] == "Running" && missing.iter().any(|m| m == name) {
                     missing.retain(|m| m != name);
                     seen.insert(name.to_owned(), Instant::now());
                 }
@@ -88,7 +111,15 @@ async fn main() -> Result<()> {
         let name = format!("one-{n}");
         let start = Instant::now();
         client.create(&PODS, "default", &pod(&name)).await?;
-        times.push(running(&mut updates, vec![name.clone()]).await?[&name] - start);
+        let mut story = vec![(Instant::now(), "answered".to_owned())];
+        let took = running(&mut updates, vec![name.clone()], &mut story).await?[&name] - start;
+        if took > SLOW {
+            println!("{name} took {:.0} ms:", took.as_secs_f64() * 1000.0);
+            for (at, what) in story {
+                println!("  {:>6.0} ms  {what}", (at - start).as_secs_f64() * 1000.0);
+            }
+        }
+        times.push(took);
         client.delete(&PODS, ("default", &name), &DeleteOptions::default()).await?;
     }
     times.sort();
@@ -106,7 +137,7 @@ async fn main() -> Result<()> {
         created?;
     }
     let created = start.elapsed();
-    let seen = running(&mut updates, names.clone()).await?;
+    let seen = running(&mut updates, names.clone(), &mut Vec::new()).await?;
     let last = seen.values().max().context("no pods")?;
     println!(
         "{} at once: created after {:.2} s, all Running after {:.2} s",
