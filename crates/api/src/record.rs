@@ -112,7 +112,8 @@ impl Content {
         let top = object.as_object()?;
         let meta = top.get("metadata")?.as_object()?;
         let header = Header::read(top, meta, selectable);
-        let mut body = Vec::with_capacity(1024);
+        // Room for most objects, so that it need not grow; what is kept is cut to size.
+        let mut body = Vec::with_capacity(8 << 10);
         write_fields(&mut body, meta, &["managedFields", "resourceVersion"], false);
         if body.is_empty() {
             return None;
@@ -123,7 +124,8 @@ impl Content {
         }
         let rest_at = body.len() as u32;
         write_fields(&mut body, top, &["apiVersion", "kind", "metadata"], true);
-        Some(Self { header: Arc::new(header), body: body.into(), managed_at, rest_at })
+        let body = Bytes::copy_from_slice(&body);
+        Some(Self { header: Arc::new(header), body, managed_at, rest_at })
     }
 
     /// Puts content back together from what a backend stored; `None` when the

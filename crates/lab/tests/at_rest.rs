@@ -174,7 +174,8 @@ fn writes_resume_once_a_full_disk_has_space() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let client = server.client().unwrap();
-        let map = |name: &str| json!({"metadata": {"name": name}, "data": {"pad": "x".repeat(100_000)}});
+        let pad = carrack_store::contract::noise(100_000);
+        let map = |name: &str| json!({"metadata": {"name": name}, "data": {"pad": pad}});
         assert_eq!(send(&client, "POST", MAPS, &map("before")).await.unwrap().0, 201);
         let filler = dir.path().join("filler");
         let mut fill = std::fs::File::create(&filler).unwrap();

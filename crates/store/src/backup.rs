@@ -1,7 +1,7 @@
 //! Backups: everything a store holds at one revision, as a stream of frames.
 //!
 //! ```text
-//! "carrack backup 1\n"  frame…    frame = length (u32), CRC-32 (u32), tag (u8), payload
+//! "carrack backup 2\n"  frame…    frame = length (u32), CRC-32 (u32), tag (u8), payload
 //! ```
 //!
 //! First what it is about, then files that go with it, then records, then their number;
@@ -18,7 +18,9 @@ use crate::snapshot::Snapshot;
 use crate::transform::Transform;
 use crate::value::{self, ValueError};
 
-const MAGIC: &[u8] = b"carrack backup 1\n";
+const MAGIC: &[u8] = b"carrack backup 2\n";
+/// A backup from before values were compressed, which reads the same; as long as [`MAGIC`].
+const FIRST: &[u8] = b"carrack backup 1\n";
 /// What all versions of the format begin with.
 const ANY_VERSION: &[u8] = b"carrack backup ";
 /// Bytes of one frame at most: a record and then some.
@@ -247,7 +249,7 @@ impl Reader {
     fn begin(&mut self) -> Result<bool, BackupError> {
         if !self.begun {
             let start = &self.open[..self.open.len().min(MAGIC.len())];
-            if !MAGIC.starts_with(start) {
+            if !MAGIC.starts_with(start) && !FIRST.starts_with(start) {
                 let known = start.starts_with(ANY_VERSION);
                 return Err(if known { BackupError::Newer } else { BackupError::Foreign });
             }

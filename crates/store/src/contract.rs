@@ -24,6 +24,16 @@ where
     barrier(&*make().await).await;
 }
 
+/// A text of that many letters which cannot be compressed, the same every time.
+pub fn noise(length: usize) -> String {
+    let mut state = 1u64;
+    let letters = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'0' + (state >> 58) as u8)
+    });
+    letters.filter(|letter| *letter != '\\').take(length).collect()
+}
+
 /// An object with one field to tell its writes apart.
 pub fn content(name: &str, value: i64) -> Content {
     let object = json!({

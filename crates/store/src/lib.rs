@@ -35,7 +35,7 @@ pub use local::Local;
 pub use mirror::Mirror;
 pub use snapshot::Snapshot;
 pub use sqlite::OpenError;
-pub use transform::{PLAIN, Transform, Untransformed};
+pub use transform::{Transform, Untransformed, is_clear};
 pub use watch::{Expired, Watch};
 
 /// How much history and how many waiting writes a store keeps.

@@ -9,8 +9,8 @@ use carrack_api::Key;
 
 /// Turns values into what is stored, and back. Called by one thread at a time.
 pub trait Transform: Send + Sync + 'static {
-    /// The stored form of a value; `None` leaves it as it is. Its first byte is never
-    /// [`PLAIN`].
+    /// The stored form of a value; `None` leaves it in clear. No stored form
+    /// [`is_clear`].
     ///
     /// # Errors
     /// Says why it cannot be sealed; the write fails then.
@@ -28,9 +28,16 @@ pub trait Transform: Send + Sync + 'static {
 }
 
 /// First byte of every value that is stored as it is.
-pub const PLAIN: u8 = 1;
+pub(crate) const PLAIN: u8 = 1;
+/// First byte of every value that is stored in clear, but compressed.
+pub(crate) const PACKED: u8 = 2;
 
-/// Stores everything as it is.
+/// Whether a stored form is one that anybody can read.
+pub fn is_clear(stored: &[u8]) -> bool {
+    matches!(stored.first(), Some(&(PLAIN | PACKED)))
+}
+
+/// Stores everything in clear.
 pub struct Untransformed;
 
 impl Transform for Untransformed {
@@ -43,6 +50,6 @@ impl Transform for Untransformed {
     }
 
     fn fits(&self, _: &Key, stored: &[u8]) -> bool {
-        stored.first() == Some(&PLAIN)
+        is_clear(stored)
     }
 }

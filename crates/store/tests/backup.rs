@@ -72,9 +72,11 @@ async fn says_what_is_wrong_with_it() {
     };
     check(b"", "not a backup");
     check(b"PK\x03\x04", "not a backup");
-    check(b"carrack backup 2\n", "newer format");
+    check(b"carrack backup 3\n", "newer format");
     check(&bytes[..bytes.len() - 1], "ends early, after 300 records");
     check(&bytes[..bytes.len() / 2], "ends early, after 1");
+    let first = [b"carrack backup 1\n", &bytes[17..]].concat();
+    assert_eq!(read(&first, 4096).2, Ok(300), "backups of the first format are read too");
     let mut broken = bytes.clone();
     broken[bytes.len() / 2] ^= 1;
     check(&broken, "damaged after");

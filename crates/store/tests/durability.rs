@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use carrack_api::{Key, Revision};
-use carrack_store::contract::{content, delete, put};
+use carrack_store::contract::{content, delete, noise, put};
 use carrack_store::{Change, CommitError, Event, Expect, Limits, Local, OpenError, Store, Write};
 
 const MAPS: &str = "configmaps";
@@ -264,8 +264,9 @@ async fn a_write_that_the_disk_has_no_room_for_may_be_tried_again() {
     // A database that may not grow answers as a full disk does.
     let limits = Limits { database_pages: Some(40), ..Limits::default() };
     let store = Local::sqlite(&path, limits).unwrap();
+    let pad = noise(50_000);
     let big = |name: &str| {
-        let object = serde_json::json!({"metadata": {"name": name}, "data": {"pad": "x".repeat(50_000)}});
+        let object = serde_json::json!({"metadata": {"name": name}, "data": {"pad": pad}});
         carrack_api::Content::encode(&object, &[""; 0]).unwrap()
     };
     let mut written = Vec::new();

@@ -75,7 +75,7 @@ fn refuses_what_it_does_not_know() {
     };
     assert!(refused("foreign", "CREATE TABLE t (x)").contains("database of another program"));
     let newer = "CREATE TABLE t (x); PRAGMA application_id=1129464651; PRAGMA user_version=9";
-    assert!(refused("newer", newer).contains("format 9, this binary knows up to 2"));
+    assert!(refused("newer", newer).contains("format 9, this binary knows up to 3"));
     std::fs::write(dir.path().join("text"), "not a database, but long enough to be read as one".repeat(20))
         .unwrap();
     let error = Local::sqlite(&dir.path().join("text"), Limits::default()).err().expect("refused");

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use carrack_api::Key;
-use carrack_store::{PLAIN, Transform};
+use carrack_store::{Transform, is_clear};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::files;
@@ -207,7 +207,7 @@ impl Transform for Encryption {
 
     fn fits(&self, key: &Key, stored: &[u8]) -> bool {
         match self.ring.load().writer(key.resource()) {
-            None => stored.first() == Some(&PLAIN),
+            None => is_clear(stored),
             Some(writer) => stored.starts_with(&writer.prefix),
         }
     }

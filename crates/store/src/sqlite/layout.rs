@@ -12,7 +12,7 @@ use crate::value;
 
 /// Version of the layout below, in `PRAGMA user_version`. It rises with every change of
 /// what is stored, also with one of [`Header`], which is part of every value.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 /// Marks the file as ours, in `PRAGMA application_id` ("CRCK").
 const APPLICATION: i64 = 0x4352_434b;
 
@@ -149,6 +149,8 @@ pub(super) fn check_format(db: &mut Connection, path: &Path) -> Result<(), OpenE
         (APPLICATION, found, _) if found > FORMAT => Err(OpenError::Newer { path: path.into(), found }),
         (APPLICATION, FORMAT, _) => Ok(()),
         (APPLICATION, 1, _) => from_first_format(db, path),
+        // Format 2 compressed nothing; what it holds reads as before.
+        (APPLICATION, 2, _) => db.pragma_update(None, "user_version", FORMAT).map_err(failed),
         _ => Err(OpenError::Foreign(path.into())),
     }
 }

@@ -24,7 +24,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use crate::engine::{Engine, Failure};
 use crate::head::{Accepted, Shared};
 use crate::history::Event;
-use crate::transform::{PLAIN, Transform};
+use crate::transform::{Transform, is_clear};
 use crate::value;
 use crate::{Change, Limits};
 use sync::LateSync;
@@ -224,7 +224,7 @@ impl Sqlite {
             if self.transform.fits(&key, form) {
                 continue;
             }
-            traces |= form.first() == Some(&PLAIN);
+            traces |= is_clear(form);
             let stored: Vec<u8> = transaction
                 .prepare_cached("SELECT value FROM log WHERE revision = ?1")?
                 .query_row([revision], |row| row.get(0))?;
