@@ -163,8 +163,25 @@ fn with_detail(head: &str, detail: &str) -> String {
 fn go_value(value: &Value) -> String {
     match value {
         Value::String(text) => crate::go::quoted(text),
+        Value::Object(_) | Value::Array(_) => go_json(value),
         other => other.to_string(),
     }
+}
+
+/// A value as Go's `encoding/json` writes it, which keeps it out of the way of HTML.
+pub(crate) fn go_json(value: &Value) -> String {
+    let text = value.to_string();
+    if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        match letter {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", letter as u32)),
+            _ => out.push(letter),
+        }
+    }
+    out
 }
 
 // === impl Path ===

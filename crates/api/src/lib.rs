@@ -6,6 +6,7 @@
 //! leans on none of them.
 
 pub mod budget;
+pub mod cel;
 pub mod columns;
 pub mod convert;
 pub mod crd;

@@ -15,6 +15,7 @@ mod core;
 pub mod custom;
 pub mod definition;
 mod devices;
+mod expressions;
 mod flow;
 pub mod meta;
 pub mod names;

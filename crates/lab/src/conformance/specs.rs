@@ -34,7 +34,6 @@ const WEBHOOKS: &str = "admission webhooks (which need a pod that really runs)";
 /// Parts of names of specs that wait, and for what.
 pub const WAITING: &[(&str, &str)] = &[
     ("AdmissionPolicy", "admission policies (CEL)"),
-    ("webhook configurations with invalid match conditions", "expressions (CEL)"),
     ("ClusterAdmin] listing", WEBHOOKS),
     ("ClusterAdmin] patching", WEBHOOKS),
     ("ClusterAdmin] should be able to deny", WEBHOOKS),

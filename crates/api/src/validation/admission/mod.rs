@@ -1,5 +1,4 @@
-//! Rules of `admissionregistration.k8s.io`: webhooks and policies. Expressions are only
-//! looked at for being there; whether they compile is not judged.
+//! Rules of `admissionregistration.k8s.io`: webhooks and policies.
 
 mod policies;
 mod webhooks;
@@ -8,9 +7,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::expressions::{self, Seen};
 use super::names;
 use super::rules::{full, invalid_each, not_supported};
 use super::shape::{Row, Rule, check};
+use crate::cel::Type;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, items, text, texts};
 
@@ -107,8 +108,9 @@ fn resources(rule: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// `matchConditions`.
+/// `matchConditions`, which may speak of parameters where there are any.
 fn match_conditions(object: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let known = Seen { params: get(object, "paramKind").is_some(), ..Seen::CONDITION };
     let path = path.child("matchConditions");
     let all = items(object, "matchConditions");
     if all.len() > CONDITIONS_MAX {
@@ -120,8 +122,11 @@ fn match_conditions(object: &Value, path: &Path<'_>, errors: &mut Errors) {
             break;
         }
         let path = path.index(at);
-        if text(condition, "expression").trim().is_empty() {
+        let expression = text(condition, "expression").trim();
+        if expression.is_empty() {
             errors.push(Error::required(&path.child("expression"), ""));
+        } else {
+            expressions::admission(expression, &known, &[Type::Bool], &path.child("expression"), errors);
         }
         let name = text(condition, "name");
         if name.is_empty() {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::expressions::{self, Seen};
 use super::{FAILURE, MATCH, REINVOCATION, match_conditions, rule, same_conditions};
+use crate::cel::Type;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, items, text, texts};
 use crate::validation::names;
@@ -68,10 +70,18 @@ fn head(spec: &Value, mutating: bool, same_conditions: bool, path: &Path<'_>, er
         } else if !identifier(name) {
             errors.push(Error::invalid(&path.child("name"), name, "must be a valid CEL identifier"));
         }
-        if text(variable, "expression").trim().is_empty() {
-            errors.push(Error::required(&path.child("expression"), "expression is not specified"));
+        let (expression, own) = (text(variable, "expression"), path.child("expression"));
+        if expression.trim().is_empty() {
+            errors.push(Error::required(&own, "expression is not specified"));
+        } else {
+            expressions::admission(expression, &known(spec), &[], &own, errors);
         }
     }
+}
+
+/// What a policy's expressions may refer to.
+fn known(spec: &Value) -> Seen {
+    Seen { params: get(spec, "paramKind").is_some(), ..Seen::POLICY }
 }
 
 fn identifier(name: &str) -> bool {
@@ -117,7 +127,7 @@ fn validating_spec(object: &Value, same_conditions: bool, errors: &mut Errors) {
             break;
         }
         let list = path.child("validations");
-        validation(one, &list.index(at), errors);
+        validation(one, &known(spec), &list.index(at), errors);
     }
     let path = path.child("auditAnnotations");
     if annotations.len() > ANNOTATIONS_MAX {
@@ -144,6 +154,10 @@ fn validating_spec(object: &Value, same_conditions: bool, errors: &mut Errors) {
             errors.push(Error::required(&own, "valueExpression is not specified"));
         } else if expression.len() > EXPRESSION_MAX {
             errors.push(Error::required(&own, &format!("must not exceed {EXPRESSION_MAX} bytes in length")));
+        } else {
+            let whole = text(annotation, "valueExpression");
+            let types = [Type::String, Type::Null];
+            expressions::shown(expression, whole, &known(spec), &types, &own, errors);
         }
         if !seen.insert(key) {
             errors.push(Error::duplicate(&path.child("key"), key));
@@ -151,15 +165,21 @@ fn validating_spec(object: &Value, same_conditions: bool, errors: &mut Errors) {
     }
 }
 
-fn validation(validation: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn validation(validation: &Value, known: &Seen, path: &Path<'_>, errors: &mut Errors) {
     const REASON: &[Row] = &[("reason", Rule::OneOf(&["Forbidden", "Invalid", "RequestEntityTooLarge"]))];
-    if text(validation, "expression").trim().is_empty() {
-        errors.push(Error::required(&path.child("expression"), "expression is not specified"));
+    let (expression, own) = (text(validation, "expression"), path.child("expression"));
+    if expression.trim().is_empty() {
+        errors.push(Error::required(&own, "expression is not specified"));
+    } else {
+        expressions::admission(expression, known, &[Type::Bool], &own, errors);
     }
     for field in ["messageExpression", "message"] {
         let value = text(validation, field);
         if !value.is_empty() && value.trim().is_empty() {
             errors.push(Error::invalid(&path.child(field), value, "must be non-empty if specified"));
+        } else if field == "messageExpression" && !value.is_empty() {
+            let known = Seen { authorizer: false, ..*known };
+            expressions::admission(value, &known, &[Type::String], &path.child(field), errors);
         } else if field == "message" && value.trim().contains(['\n', '\r']) {
             errors.push(Error::invalid(&path.child(field), value, "must not contain line breaks"));
         }
@@ -353,24 +373,29 @@ pub fn mutating_update(new: &Value, old: &Value, errors: &mut Errors) {
 }
 
 fn mutating_spec(object: &Value, same_conditions: bool, errors: &mut Errors) {
-    const REST: &[Row] = &[
-        ("mutations", Rule::Required("mutations must contain at least one item")),
-        ("mutations", Rule::Each(&[("", Rule::By(|at, errors| mutation(at.value, at.path, errors)))])),
-        ("reinvocationPolicy", Rule::RequiredOneOf(REINVOCATION)),
-    ];
+    const SOME: Rule = Rule::Required("mutations must contain at least one item");
+    const REST: &[Row] = &[("reinvocationPolicy", Rule::RequiredOneOf(REINVOCATION))];
     let (spec, path) = (&object["spec"], Path::ROOT.child("spec"));
     head(spec, true, same_conditions, &path, errors);
+    check(spec, &[("mutations", SOME)], &path, errors);
+    let list = path.child("mutations");
+    for (at, one) in items(spec, "mutations").iter().enumerate() {
+        if full(errors) {
+            break;
+        }
+        mutation(one, &known(spec), &list.index(at), errors);
+    }
     check(spec, REST, &path, errors);
 }
 
-fn mutation(mutation: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn mutation(mutation: &Value, known: &Seen, path: &Path<'_>, errors: &mut Errors) {
     let kinds = [("JSONPatch", "jsonPatch"), ("ApplyConfiguration", "applyConfiguration")];
     let ty = text(mutation, "patchType");
     if ty.is_empty() {
         errors.push(Error::required(&path.child("patchType"), ""));
         return;
     }
-    let Some((_, own)) = kinds.iter().find(|(name, _)| *name == ty) else {
+    let Some((made, own)) = kinds.iter().find(|(name, _)| *name == ty) else {
         errors.push(not_supported(&path.child("patchType"), ty, &["ApplyConfiguration", "JSONPatch"]));
         return;
     };
@@ -383,7 +408,11 @@ fn mutation(mutation: &Value, path: &Path<'_>, errors: &mut Errors) {
         Some(patch) if text(patch, "expression").trim().is_empty() => {
             errors.push(Error::required(&own_path.child("expression"), ""));
         }
-        Some(_) => {}
+        Some(patch) => {
+            let expression = text(patch, "expression").trim();
+            let known = Seen { patch: Some(*made), ..*known };
+            expressions::admission(expression, &known, &[], &own_path.child("expression"), errors);
+        }
     }
     let others = kinds.iter().filter(|(name, field)| *name != ty && get(mutation, field).is_some());
     for (_, field) in others {

@@ -7,6 +7,7 @@ use crate::crd::Props;
 use crate::crd::props::Additional;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, text};
+use crate::validation::expressions;
 
 const ROOT_FIELDS: &str = "[Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum \
     MaxLength MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs \
@@ -41,7 +42,9 @@ pub(super) fn check(validation: &Value, has_status: bool, path: &Path<'_>, error
         }
         found.extend(structure);
     }
-    node(&schema, &Within::ROOT, true, &place, &mut found);
+    let mut late = Errors::new();
+    node(&schema, &Within::ROOT, true, &place, &mut late, &mut found);
+    found.append(&mut late);
     if let Some(reason) = unreadable.filter(|_| found.is_empty()) {
         found.push(Error::invalid(&place, "", &reason));
     }
@@ -89,10 +92,20 @@ impl Within<'static> {
 /// Errors after which nothing more is looked for.
 const ENOUGH: usize = 200;
 
-fn node(props: &Props, within: &Within<'_>, is_root: bool, path: &Path<'_>, errors: &mut Errors) {
+/// Errors of expressions come `late`, after all others, and not while something else at
+/// the place or below it is wrong.
+fn node(
+    props: &Props,
+    within: &Within<'_>,
+    is_root: bool,
+    path: &Path<'_>,
+    late: &mut Errors,
+    errors: &mut Errors,
+) {
     if errors.len() > ENOUGH {
         return;
     }
+    let before = errors.len();
     standard(props, within, path, errors);
     if props.unique_items {
         let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
@@ -107,7 +120,7 @@ fn node(props: &Props, within: &Within<'_>, is_root: bool, path: &Path<'_>, erro
         if let Additional::Schema(inner) = additional {
             let reason = Some("inside additionalProperties applying to object metadata");
             let within = if within.meta { Within { no_defaults: reason, ..*within } } else { *within };
-            node(inner, &within, false, &path, errors);
+            node(inner, &within, false, &path, late, errors);
         }
     }
     let properties = path.child("properties");
@@ -118,30 +131,33 @@ fn node(props: &Props, within: &Within<'_>, is_root: bool, path: &Path<'_>, erro
             meta: within.meta || is_meta,
             no_defaults: if is_meta && is_root { Some(&*reason) } else { within.no_defaults },
         };
-        node(inner, &within, false, &properties.key(name), errors);
+        node(inner, &within, false, &properties.key(name), late, errors);
     }
     if let Some(inner) = &props.not {
-        node(inner, within, false, &path.child("not"), errors);
+        node(inner, within, false, &path.child("not"), late, errors);
     }
     for (name, all) in [("allOf", &props.all_of), ("oneOf", &props.one_of), ("anyOf", &props.any_of)] {
         let list = path.child(name);
         for (at, inner) in all.iter().enumerate() {
-            node(inner, within, false, &list.index(at), errors);
+            node(inner, within, false, &list.index(at), late, errors);
         }
     }
     let definitions = path.child("definitions");
     for (name, inner) in &props.unsupported.definitions {
-        node(inner, within, false, &definitions.key(name), errors);
+        node(inner, within, false, &definitions.key(name), late, errors);
     }
     if let Some(inner) = &props.items {
-        node(inner, within, false, &path.child("items"), errors);
+        node(inner, within, false, &path.child("items"), late, errors);
     }
     let items = path.child("items");
     for (at, inner) in props.tuple.iter().enumerate() {
-        node(inner, within, false, &items.index(at), errors);
+        node(inner, within, false, &items.index(at), late, errors);
     }
     extensions(props, path, errors);
     rules(props, path, errors);
+    if errors.len() == before {
+        expressions::rules(&props.rules, path, late);
+    }
 }
 
 /// What is refused in OpenAPI version 3 as Kubernetes has it.

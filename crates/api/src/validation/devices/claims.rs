@@ -10,6 +10,7 @@ use super::{
 use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, int, items, same_field, text};
+use crate::validation::expressions;
 use crate::validation::names;
 use crate::validation::rules::{IMMUTABLE, invalid_each, invalid_json, not_supported};
 use crate::validation::shape::{Row, Rule, check};
@@ -164,7 +165,7 @@ const SELECTORS: Rule = Rule::By(|at, errors| {
             Some(cel) if text(cel, "expression").len() > EXPRESSION_MAX => {
                 errors.push(Error::too_long(&path.child("expression"), EXPRESSION_MAX));
             }
-            Some(_) => {}
+            Some(cel) => expressions::device(text(cel, "expression"), &path.child("expression"), errors),
         }
     });
 });
