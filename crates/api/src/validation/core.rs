@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::names;
 use super::net::legacy_cidr;
 use super::pods;
-use super::rules::{full, immutable, invalid_each};
+use super::rules::{IMMUTABLE, full, immutable, immutable_text, invalid_each, invalid_json};
+use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, flag, get, int, int_at, items, same, text, text_at, texts};
 
@@ -363,6 +364,9 @@ fn series(event: &Value, errors: &mut Errors) {
     }
 }
 
+/// A field that is a text, and empty when it is absent.
+const TEXT: &str = "text";
+
 /// Rules of an update of an Event.
 pub fn event_update(new: &Value, old: &Value, new_api: bool, errors: &mut Errors) {
     event(new, false, errors);
@@ -372,21 +376,34 @@ pub fn event_update(new: &Value, old: &Value, new_api: bool, errors: &mut Errors
     if !same(new.get("series"), old.get("series")) {
         series(new, errors);
     }
-    for (field, shown) in [
-        ("involvedObject", "involvedObject"),
-        ("reason", "reason"),
-        ("message", "message"),
-        ("source", "source"),
-        ("firstTimestamp", "firstTimestamp"),
-        ("lastTimestamp", "lastTimestamp"),
-        ("count", "count"),
-        ("type", "type"),
-        ("eventTime", "eventTime"),
-        ("action", "action"),
-        ("related", "related"),
-        ("reportingComponent", "reportingController"),
-        ("reportingInstance", "reportingInstance"),
+    // (Upstream asks for the reason twice.)
+    for (field, shown, ty) in [
+        ("involvedObject", "involvedObject", "core.ObjectReference"),
+        ("reason", "reason", TEXT),
+        ("message", "message", TEXT),
+        ("source", "source", "core.EventSource"),
+        ("firstTimestamp", "firstTimestamp", ""),
+        ("lastTimestamp", "lastTimestamp", ""),
+        ("count", "count", ""),
+        ("reason", "reason", TEXT),
+        ("type", "type", TEXT),
+        ("eventTime", "eventTime", ""),
+        ("action", "action", TEXT),
+        ("related", "related", "*core.ObjectReference"),
+        ("reportingComponent", "reportingController", TEXT),
+        ("reportingInstance", "reportingInstance", TEXT),
     ] {
-        immutable(errors, &Path::ROOT.child(shown), new.get(field), old.get(field));
+        let path = Path::ROOT.child(shown);
+        match ty {
+            TEXT => immutable_text(errors, &path, new, old, field),
+            "" => immutable(errors, &path, new.get(field), old.get(field)),
+            _ if same(new.get(field), old.get(field)) => {}
+            "core.EventSource" => {
+                let part = |name: &str| Value::from(text(&new[field], name)).to_string();
+                let json = format!("{{\"Component\":{},\"Host\":{}}}", part("component"), part("host"));
+                errors.push(invalid_json(&path, &json, IMMUTABLE));
+            }
+            ty => errors.push(invalid_json(&path, &internal::json(ty, &new[field]), IMMUTABLE)),
+        }
     }
 }

@@ -34,6 +34,7 @@ fn name_rule(kind: &Kind) -> NameRule {
         ("networking.k8s.io", "ipaddresses") => NameRule::IpAddress,
         ("apiregistration.k8s.io", _) => NameRule::VersionAndGroup,
         ("apiextensions.k8s.io", _) => NameRule::Definition,
+        ("", "events") => NameRule::PathSegment,
         ("rbac.authorization.k8s.io" | "certificates.k8s.io" | "policy", _) => NameRule::PathSegment,
         _ => NameRule::Subdomain,
     }
@@ -47,7 +48,7 @@ pub fn create(kind: &Kind, object: &Value, errors: &mut Errors) {
     let rule = name_rule(kind);
     let prefix = text(meta, "generateName");
     if !prefix.is_empty() {
-        invalid_each(errors, &path.child("generateName"), prefix, check_prefix(rule, prefix));
+        invalid_each(errors, &path.child("generateName"), prefix, check_prefix(rule, prefix, object));
     }
     match text(meta, "name") {
         "" => errors.push(Error::required(&path.child("name"), "name or generateName is required")),
@@ -145,14 +146,15 @@ pub fn embedded(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
     qualified_finalizers(meta, path, errors);
 }
 
-fn check_prefix(rule: NameRule, prefix: &str) -> Messages {
+fn check_prefix(rule: NameRule, prefix: &str, object: &Value) -> Messages {
     let masked = names::mask_trailing_dash(prefix);
     match rule {
         NameRule::PathSegment => names::path_segment_prefix(prefix),
         NameRule::Subdomain => names::dns_subdomain(&masked),
         NameRule::Label => names::dns_label(&masked),
         NameRule::IpAddress => ip_address(prefix),
-        NameRule::VersionAndGroup => names::path_segment(prefix),
+        // It is held against the whole name too.
+        NameRule::VersionAndGroup => check_name(rule, prefix, object),
         NameRule::Definition => super::definition::name(&Value::Null, prefix),
     }
 }

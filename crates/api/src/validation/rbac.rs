@@ -55,7 +55,12 @@ fn role(role: &Value, namespaced: bool, errors: &mut Errors) {
         if full(errors) {
             break;
         }
+        let before = errors.len();
         label_selector(errors, Some(selector), &path.index(at));
+        if errors.len() > before {
+            // It is read once more, as a selector, which it is none then.
+            errors.push(Error::invalid(&path.index(at), Value::Null, "invalid label selector."));
+        }
     }
 }
 

@@ -96,6 +96,27 @@ impl Accept {
         Ok(accept)
     }
 
+    /// As [`Accept::read`], for a path that has no route of its own and so only weighs.
+    ///
+    /// # Errors
+    /// 406 when nothing that it names can be made.
+    pub(crate) fn weighed(headers: &HeaderMap, query: &Query) -> Result<Self, Status> {
+        let mut accept = match header(headers) {
+            "" | "application/json" | "*/*" => Self::JSON,
+            text => Self::best(text, false).ok_or_else(unmet)?,
+        };
+        accept.pretty |= is_for_people(headers, query);
+        Ok(accept)
+    }
+
+    /// Refuses other forms than the object itself.
+    ///
+    /// # Errors
+    /// 406 when another one is asked for.
+    pub(crate) fn whole(self) -> Result<Self, Status> {
+        if self.form == Form::Object { Ok(self) } else { Err(unmet()) }
+    }
+
     /// 406 for a table: what only acts and is never stored has no columns.
     pub(crate) fn no_table(self) -> Result<Self, Status> {
         if self.form == Form::Table { Err(unmet()) } else { Ok(self) }
@@ -196,6 +217,23 @@ impl Clause<'_> {
         };
         Some(accept)
     }
+}
+
+/// Refuses a client that does not take the only type that a route has.
+///
+/// # Errors
+/// 406.
+pub(crate) fn only(headers: &HeaderMap, name: &str) -> Result<(), Status> {
+    let text = header(headers);
+    let fits = |range: &str| {
+        let range = range.split(';').next().unwrap_or_default().trim();
+        range == "*/*" || range == name
+    };
+    if text.is_empty() || text.split(',').any(fits) {
+        return Ok(());
+    }
+    let message = format!("406: Not Acceptable\n\nAvailable representations: {name}");
+    Err(Status::of_route(406, "NotAcceptable", message))
 }
 
 fn unmet() -> Status {

@@ -11,9 +11,11 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::paths::no_page;
+use super::accept::{Accept, Route};
+use super::paths::{no_page, no_route};
 use super::{Body, State, output};
 use crate::registry::no_such_resource;
+use crate::request::RequestInfo;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
@@ -39,34 +41,46 @@ pub(crate) fn groups(kinds: &Kinds) -> Vec<(Box<str>, Vec<Box<str>>)> {
 }
 
 /// Answers `/api…` and `/apis…`.
-pub(crate) fn answer(state: &State, parts: &Parts, path: &str) -> Result<Response<Body>, Status> {
+pub(crate) fn answer(
+    state: &State,
+    parts: &Parts,
+    info: &RequestInfo,
+    path: &str,
+) -> Result<Response<Body>, Status> {
     let kinds = state.registry.kinds();
-    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let aggregated = accepts_aggregated(parts);
+    // Versions have routes; lists of groups only weigh what is accepted.
+    let routed = || Accept::read(&parts.headers, &info.query, Route::One)?.whole();
+    let weighed = || Accept::weighed(&parts.headers, &info.query);
     match &segments[..] {
         ["api"] if aggregated => Ok(aggregate(&kinds, true)),
         ["apis"] if aggregated => Ok(aggregate(&kinds, false)),
-        ["api"] => Ok(document(&json!({
-            "kind": "APIVersions", "versions": ["v1"],
-            "serverAddressByClientCIDRs": [],
-        }))),
+        ["api"] => Ok(document(
+            routed()?,
+            &json!({
+                "kind": "APIVersions", "versions": ["v1"],
+                "serverAddressByClientCIDRs": [],
+            }),
+        )),
         ["apis"] => {
             let groups: Vec<Value> =
                 groups(&kinds).iter().filter(|(group, _)| !group.is_empty()).map(group_object).collect();
-            Ok(document(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})))
+            Ok(document(weighed()?, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})))
         }
         ["apis", group] => {
             let found = groups(&kinds).into_iter().find(|(name, _)| &**name == *group);
             let mut object = group_object(&found.ok_or_else(no_page)?);
             object["kind"] = "APIGroup".into();
             object["apiVersion"] = "v1".into();
-            Ok(output::json(StatusCode::OK, object.to_string() + "\n"))
+            Ok(document(weighed()?, &object))
         }
-        ["api", version] => resources(&kinds, "", version),
+        ["api", version] => Ok(document(routed()?, &resources(&kinds, "", version)?)),
         ["apis", group, version] if groups(&kinds).iter().any(|(name, _)| **name == **group) => {
-            resources(&kinds, group, version)
+            let list = resources(&kinds, group, version)?;
+            Ok(document(routed()?, &list))
         }
-        ["api" | "apis", "", ..] => Err(no_page()),
+        ["api" | "apis", "", ..] => Err(no_route()),
         ["api", ..] => Err(no_such_resource()),
         _ => Err(no_page()),
     }
@@ -80,10 +94,9 @@ fn accepts_aggregated(parts: &Parts) -> bool {
     })
 }
 
-fn document(value: &Value) -> Response<Body> {
-    let mut response = output::json(StatusCode::OK, value.to_string() + "\n");
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
-    response
+/// A document in the encoding that is asked for. Discovery is JSON where protobuf does too.
+fn document(accept: Accept, value: &Value) -> Response<Body> {
+    output::value(accept, None, value, StatusCode::OK)
 }
 
 fn group_object((group, versions): &(Box<str>, Vec<Box<str>>)) -> Value {
@@ -104,7 +117,7 @@ pub(crate) fn served<'a>(
     })
 }
 
-fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Response<Body>, Status> {
+fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Value, Status> {
     let mut all = Vec::new();
     for (kind, index) in served(kinds, group, version) {
         let mut row = json!({
@@ -117,7 +130,7 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Response<Body>
         if !kind.categories.is_empty() {
             row["categories"] = json!(kind.categories);
         }
-        if kind.stored() {
+        if kind.verbs.iter().any(|verb| &**verb == "create") && kind.stored() {
             row["storageVersionHash"] = storage_hash(kind).into();
         }
         all.push(row);
@@ -142,14 +155,21 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Response<Body>
     if !group.is_empty() {
         list["apiVersion"] = "v1".into();
     }
-    Ok(output::json(StatusCode::OK, list.to_string() + "\n"))
+    Ok(list)
 }
 
 /// Eight bytes that change when the stored form of a kind does, in base64.
 fn storage_hash(kind: &Kind) -> String {
     use base64::Engine;
     use sha2::Digest;
-    let stored = &kind.versions[kind.storage].name;
+    let stored = match (&*kind.group, &*kind.kind) {
+        // Upstream still stores these in the version before, for one release.
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy" | "MutatingAdmissionPolicyBinding") => {
+            "v1beta1"
+        }
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => "v1beta1",
+        _ => &kind.versions[kind.storage].name,
+    };
     let digest = sha2::Sha256::digest(format!("{}/{stored}/{}", kind.stored_group, kind.kind));
     base64::engine::general_purpose::STANDARD.encode(&digest[..8])
 }
@@ -166,9 +186,7 @@ fn aggregate(kinds: &Kinds, core: bool) -> Response<Body> {
                 json!({"version": &**version, "resources": resources, "freshness": "Current"})
             })
             .collect();
-        // Groups that only custom kinds have are told without.
-        let built_in = kinds.iter().any(|kind| kind.group == *group && !kind.custom);
-        let mut metadata = if built_in { json!({"creationTimestamp": null}) } else { json!({}) };
+        let mut metadata = json!({});
         if !group.is_empty() {
             metadata["name"] = (&**group).into();
         }
@@ -177,7 +195,8 @@ fn aggregate(kinds: &Kinds, core: bool) -> Response<Body> {
     let body = json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
     });
-    let mut response = document(&body);
+    let mut response = document(Accept::JSON, &body);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(AGGREGATED));
     response
 }
@@ -187,7 +206,7 @@ fn aggregated_resource(kind: &Kind, index: usize) -> Value {
     let response_kind = |g: &str, v: &str, k: &str| json!({"group": g, "version": v, "kind": k});
     let mut row = json!({
         "resource": &*kind.plural,
-        "responseKind": response_kind(&kind.group, version, &kind.kind),
+        "responseKind": if kind.custom { response_kind(&kind.group, version, &kind.kind) } else { response_kind("", "", &kind.kind) },
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": &*kind.singular,
         "verbs": kind.advertised(),
@@ -206,10 +225,15 @@ fn aggregated_resource(kind: &Kind, index: usize) -> Value {
     let subresources: Vec<Value> = subresources
         .into_iter()
         .map(|sub| {
-            let v = if sub.group == kind.group { version } else { &sub.version };
+            // Built-in kinds only name what is another's.
+            let (g, v) = match (sub.group == kind.group, kind.custom) {
+                (true, true) => (&*sub.group, version),
+                (true, false) => ("", ""),
+                (false, _) => (&*sub.group, &*sub.version),
+            };
             json!({
                 "subresource": &*sub.name,
-                "responseKind": response_kind(&sub.group, v, &sub.kind),
+                "responseKind": response_kind(g, v, &sub.kind),
                 "verbs": sub.verbs,
             })
         })

@@ -13,7 +13,7 @@ use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
 use super::accept::{Accept, Encoding, Form, indented};
-use super::paths::NO_PAGE;
+use super::paths::{NO_PAGE, NO_ROUTE};
 use super::{Body, table};
 use crate::registry::{CONTINUE, Items, Listed, Registry, settle, to_version};
 use crate::request::Query;
@@ -416,9 +416,11 @@ pub(crate) fn fit_failure(response: Response<Body>, headers: &HeaderMap, query: 
 
 /// Answers a failure. The one place where errors become responses.
 pub(crate) fn failure(status: &Status) -> Response<Body> {
-    if status.reason == NO_PAGE {
+    if status.reason == NO_PAGE || status.reason == NO_ROUTE {
         let mut response = text(StatusCode::NOT_FOUND, status.message.clone() + "\n");
-        response.headers_mut().remove(CACHE_CONTROL);
+        if status.reason == NO_ROUTE {
+            response.headers_mut().remove(CACHE_CONTROL);
+        }
         return response;
     }
     let mut object = status.to_value();

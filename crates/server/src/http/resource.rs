@@ -247,7 +247,7 @@ impl Context<'_> {
             return self.bind(accept, object).await;
         }
         let registry = &self.state.registry;
-        registry.prepare_action(&self.call, &mut object);
+        registry.prepare_action(&self.call, &mut object)?;
         let action = registry.action(&self.call.kind.resource).ok_or_else(|| self.not_served())?;
         let answer = action.act(&self.call, registry, object).await?;
         Ok(output::value(accept, Some(&self.view), &answer, StatusCode::CREATED))

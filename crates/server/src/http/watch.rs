@@ -260,7 +260,17 @@ impl Stream {
                 if accept.encoding == Encoding::Protobuf && kind == "PartialObjectMetadata" {
                     return self.metadata_frame("BOOKMARK", &output::metadata_of(&meta)).into();
                 }
-                let object = serde_json::json!({"kind": kind, "apiVersion": api_version, "metadata": meta});
+                let mut object =
+                    serde_json::json!({"kind": kind, "apiVersion": api_version, "metadata": meta});
+                let own = &view.kind.versions[view.version];
+                // A typed object has what its type always writes.
+                if form == Form::Object
+                    && !view.kind.custom
+                    && let Ok(Value::Object(empty)) = proto::decode(&own.schema, own.root, &[])
+                    && let Some(fields) = object.as_object_mut()
+                {
+                    empty.into_iter().for_each(|(name, value)| _ = fields.entry(name).or_insert(value));
+                }
                 if accept.encoding == Encoding::Protobuf {
                     return self.protobuf("BOOKMARK", &object).into();
                 }

@@ -15,10 +15,13 @@ use crate::seams::{Removal, Strategy};
 
 /// The strategies that every server has.
 pub(crate) fn builtin() -> HashMap<Box<str>, Arc<dyn Strategy>> {
-    let all: [(&str, Arc<dyn Strategy>); 5] = [
+    let all: [(&str, Arc<dyn Strategy>); 8] = [
         ("pods", Arc::new(Pods)),
         ("namespaces", Arc::new(Namespaces)),
         ("apiservices.apiregistration.k8s.io", Arc::new(ApiServices)),
+        ("validatingadmissionpolicies.admissionregistration.k8s.io", Arc::new(OnlyStatus)),
+        ("flowschemas.flowcontrol.apiserver.k8s.io", Arc::new(OnlyStatus)),
+        ("prioritylevelconfigurations.flowcontrol.apiserver.k8s.io", Arc::new(OnlyStatus)),
         ("certificatesigningrequests.certificates.k8s.io", Arc::new(SigningRequests)),
         (carrack_api::crd::RESOURCE, Arc::new(crate::crd::Definitions)),
     ];
@@ -73,10 +76,23 @@ impl Strategy for ApiServices {
     }
 
     fn prepare_update(&self, call: &Call, object: &mut Value, old: &Value) {
-        if &*call.subresource == "status" {
-            for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
-                meta::set(object, field, old["metadata"].get(field).cloned());
-            }
+        keep_metadata(call, object, old);
+    }
+}
+
+/// Kinds whose status subresource leaves all metadata alone.
+struct OnlyStatus;
+
+impl Strategy for OnlyStatus {
+    fn prepare_update(&self, call: &Call, object: &mut Value, old: &Value) {
+        keep_metadata(call, object, old);
+    }
+}
+
+fn keep_metadata(call: &Call, object: &mut Value, old: &Value) {
+    if &*call.subresource == "status" {
+        for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+            meta::set(object, field, old["metadata"].get(field).cloned());
         }
     }
 }

@@ -180,11 +180,16 @@ impl Registry {
 
     /// What every POST does to a body that is acted on and not stored: what only the
     /// server writes goes, and managedFields say who sent it.
-    pub(crate) fn prepare_action(&self, call: &Call, object: &mut Value) {
+    ///
+    /// # Errors
+    /// The body is of another namespace than the request.
+    pub(crate) fn prepare_action(&self, call: &Call, object: &mut Value) -> Result<(), Status> {
+        meta::settle_namespace(call, object)?;
         let system =
             ["selfLink", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"];
         system.iter().for_each(|field| _ = meta::of(object).remove(*field));
         self.manage(call, None, object);
+        Ok(())
     }
 
     /// Records in managedFields what the call changed. What the server itself changes
