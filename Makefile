@@ -71,8 +71,8 @@ conformance-api: build ## Upstream's conformance specs of the API against simula
 	$(MAKE) $(addprefix $(UPSTREAM_BIN)/,kubectl e2e.test)
 	CARRACK_BIN=$(abspath $(RELEASE)) cargo run --package carrack-lab --bin conformance
 
-programs: build ## Upstream's controllers and scheduler, and helm, against simulated nodes
-	$(MAKE) $(addprefix $(UPSTREAM_BIN)/,kubectl kube-controller-manager kube-scheduler helm)
+programs: build ## Upstream's controllers and scheduler, helm, an operator and KWOK, a line for each; ONLY names one
+	$(MAKE) $(addprefix $(UPSTREAM_BIN)/,kubectl kube-controller-manager kube-scheduler helm operator kwok)
 	CARRACK_BIN=$(abspath $(RELEASE)) cargo run --package carrack-lab --bin programs
 
 deny: ## Licences, advisories and duplicate dependencies (installs cargo-deny when absent)

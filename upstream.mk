@@ -9,10 +9,10 @@ UPSTREAM_FLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(UPSTREAM_V
 UPSTREAM_BUILD := CGO_ENABLED=0 go build -trimpath
 UPSTREAM_OUT = $(abspath $@)
 
-# What the tests need; `make upstream-all` adds what conformance runs need.
+# What the tests need; `make upstream-all` adds what conformance runs and `make programs` need.
 .PHONY: upstream upstream-all
 upstream: $(addprefix $(UPSTREAM_BIN)/,kubectl etcd etcdctl kube-apiserver)
-upstream-all: upstream $(addprefix $(UPSTREAM_BIN)/,kube-controller-manager kube-scheduler agnhost helm e2e.test)
+upstream-all: upstream $(addprefix $(UPSTREAM_BIN)/,kube-controller-manager kube-scheduler agnhost helm kwok operator e2e.test)
 
 # Module files are the only prerequisites: a binary is built once per set of versions.
 $(addprefix $(UPSTREAM_BIN)/,$(UPSTREAM_KUBE)): $(UPSTREAM_BIN)/%: tests/upstream/go.mod
@@ -49,4 +49,15 @@ $(UPSTREAM_BIN)/etcdctl: tests/upstream/etcd/go.mod
 $(UPSTREAM_BIN)/helm: tests/upstream/helm/go.mod
 	@mkdir -p $(@D)
 	cd tests/upstream/helm && $(UPSTREAM_BUILD) -ldflags "-s -w" -o $(UPSTREAM_OUT) helm.sh/helm/v4/cmd/helm
+	@touch $@
+
+$(UPSTREAM_BIN)/kwok: tests/upstream/kwok/go.mod
+	@mkdir -p $(@D)
+	cd tests/upstream/kwok && $(UPSTREAM_BUILD) -ldflags "-s -w" -o $(UPSTREAM_OUT) sigs.k8s.io/kwok/cmd/kwok
+	@touch $@
+
+# The only one of these that is written here, against libraries that are not.
+$(UPSTREAM_BIN)/operator: $(addprefix tests/upstream/operator/,go.mod main.go reconcile.go site.go)
+	@mkdir -p $(@D)
+	cd tests/upstream/operator && $(UPSTREAM_BUILD) -ldflags "-s -w" -o $(UPSTREAM_OUT) .
 	@touch $@

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::has;
+use super::{has, last_words};
 use crate::machine::until;
 use crate::plane::{Plane, Started, free_port};
 
@@ -74,8 +74,10 @@ pub fn upstream_controllers() -> Result<()> {
     let done = drive(&plane);
     manager.check()?;
     scheduler.check()?;
-    let end = |text: String| text.lines().rev().take(40).collect::<Vec<_>>().join("\n");
-    done.with_context(|| format!("manager:\n{}\nscheduler:\n{}", end(manager.said()), end(scheduler.said())))
+    let (manager, scheduler) = (manager.said(), scheduler.said());
+    done.with_context(|| {
+        format!("manager:\n{}\nscheduler:\n{}", last_words(&manager), last_words(&scheduler))
+    })
 }
 
 fn drive(plane: &Plane) -> Result<()> {

@@ -3,9 +3,13 @@
 
 mod controllers;
 mod helm;
+mod kwok;
+mod operator;
 
 pub use controllers::upstream_controllers;
 pub use helm::charts;
+pub use kwok::kwok;
+pub use operator::operator;
 
 use anyhow::{Result, ensure};
 
@@ -15,4 +19,10 @@ fn has(text: &str, parts: &[&str]) -> Result<()> {
         ensure!(text.contains(part), "{part:?} is not in:\n{text}");
     }
     Ok(())
+}
+
+/// The end of what a program said, for the report of what went wrong.
+fn last_words(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
 }
