@@ -196,8 +196,13 @@ fn fields(
             out.push_str(" !");
         }
         let (package, plain) = split(name);
-        if let Some(declared) = structs.field(&format!("{}.{plain}", go_package(package)), field) {
+        let go_name = format!("{}.{plain}", go_package(package));
+        if let Some(declared) = structs.field(&go_name, field) {
             go_facts(out, &ty, declared)?;
+        }
+        let inlined = structs.inlined(&go_name, field).unwrap_or_default();
+        if !inlined.is_empty() && inlined != ["TypeMeta"] {
+            write!(out, " in:{}", inlined.join("."))?;
         }
         merge_facts(out, facts)?;
         if let Some(values) = enums.get(&(name.to_owned(), field.clone())) {
@@ -225,7 +230,9 @@ fn go_facts(out: &mut String, ty: &str, field: &go::Field) -> Result<()> {
         (false, false) => out.push_str(" zero"),
     }
     let named = field.ty.contains('.') && !field.ty.starts_with(['[', 'm']);
-    if named && (collection || scalar) {
+    let of_named = field.ty.strip_prefix("[]").is_some_and(|item| item.contains('.'))
+        && ["[]string", "[]int32", "[]int64"].contains(&ty);
+    if named && (collection || scalar) || of_named {
         write!(out, " go:{}", field.ty)?;
     }
     Ok(())

@@ -16,7 +16,7 @@ pub struct Field {
     pub omit_empty: bool,
     /// `omitzero` in the JSON tag.
     pub omit_zero: bool,
-    /// The type without its pointer, such as `v1.Protocol`.
+    /// The type without its pointer, such as `v1.Protocol` or `[]v1.FinalizerName`.
     pub ty: String,
 }
 
@@ -72,6 +72,21 @@ impl Structs {
     }
 }
 
+impl Structs {
+    /// The structs that a struct inlines on the way to a field, outermost first.
+    pub fn inlined(&self, name: &str, json: &str) -> Option<Vec<&str>> {
+        let body = self.0.get(name)?;
+        if body.fields.contains_key(json) {
+            return Some(Vec::new());
+        }
+        body.inline.iter().find_map(|inner| {
+            let mut way = self.inlined(inner, json)?;
+            way.insert(0, inner.rsplit('.').next().unwrap_or(inner));
+            Some(way)
+        })
+    }
+}
+
 /// `metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"` or without the alias.
 fn import_line(line: &str) -> Option<(String, String)> {
     let line = line.strip_prefix("import ").unwrap_or(line);
@@ -103,7 +118,10 @@ fn field_line(line: &str, import: &str, imports: &BTreeMap<String, String>, body
         pointer: ty.starts_with('*'),
         omit_empty: options.contains(&"omitempty"),
         omit_zero: options.contains(&"omitzero"),
-        ty: short_name(&full_name(ty.trim_start_matches('*'), import, imports)),
+        ty: match ty.strip_prefix("[]") {
+            Some(item) => format!("[]{}", short_name(&full_name(item, import, imports))),
+            None => short_name(&full_name(ty.trim_start_matches('*'), import, imports)),
+        },
     };
     body.fields.insert(name.to_owned(), field);
 }

@@ -38,6 +38,10 @@ pub fn create(kind: &Kind, request: &Request<'_>, object: &mut Value) {
             set_template_generation(object, generation);
         }
         "jobs.batch" => job_selector(object),
+        "limitranges" if text(&object["metadata"], "name").is_empty() => {
+            // Upstream makes one up of the same sort.
+            object["metadata"]["name"] = object["metadata"]["uid"].clone();
+        }
         "persistentvolumes" => {
             let status = object_mut(object, "status");
             status["phase"] = "Pending".into();
@@ -76,6 +80,10 @@ pub fn update(kind: &Kind, request: &Request<'_>, new: &mut Value, old: &Value) 
         ("persistentvolumeclaims", "") => data_sources(&mut new["spec"], Some(&old["spec"])),
         ("persistentvolumes", "status") => phase_transition(new, old, request.now),
         ("serviceaccounts", "") => secret_names(new),
+        ("pods", "resize") => pods::resize(new, old),
+        ("servicecidrs.networking.k8s.io" | "volumeattachments.storage.k8s.io", "status") => {
+            keep_metadata(new, old);
+        }
         ("certificatesigningrequests.certificates.k8s.io", "") => {
             new["spec"] = old["spec"].clone();
         }
@@ -96,6 +104,16 @@ pub fn update(kind: &Kind, request: &Request<'_>, new: &mut Value, old: &Value) 
             }
         }
         _ => {}
+    }
+}
+
+/// A status brings no labels and the like with it (`ResetObjectMetaForStatus`).
+fn keep_metadata(new: &mut Value, old: &Value) {
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        match get(&old["metadata"], field) {
+            Some(value) => new["metadata"][field] = value.clone(),
+            None => drop(new["metadata"].as_object_mut().and_then(|meta| meta.remove(field))),
+        }
     }
 }
 

@@ -28,7 +28,7 @@ use seed::Context;
 
 pub(crate) use path::describe;
 pub(crate) use presence::{complete, settle, zero};
-pub(crate) use seed::{MAX_COLLECTIONS, TOO_MANY};
+pub(crate) use seed::{MAX_COLLECTIONS, TOO_MANY, base64_error};
 
 /// A decoded body.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -59,6 +59,14 @@ pub enum Error {
 
 /// Bytes of a body that an error shows.
 const SHOWN: usize = 8 << 10;
+
+/// Where upstream's code keeps its types, as its errors say.
+pub const SCHEME: &str = "pkg/runtime/scheme.go:111";
+
+/// What is said of a body of a kind that there is not.
+pub(crate) fn not_registered(kind: &str, api_version: &str) -> String {
+    format!("no kind {kind:?} is registered for version {api_version:?} in scheme {SCHEME:?}")
+}
 
 impl Decoded {
     /// `strict decoding error: unknown field "a", duplicate field "b"`, when there

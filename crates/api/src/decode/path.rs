@@ -67,8 +67,12 @@ impl Step<'_> {
             Step::Root => None,
             Step::Key { parent, .. } | Step::Index { parent, .. } => parent.go(),
             Step::Field { parent, object, name } => {
-                let above = parent.go().map(|(_, path)| path + ".").unwrap_or_default();
-                Some((last(&object.name), above + name))
+                let mut path = parent.go().map(|(_, path)| path + ".").unwrap_or_default();
+                if let Some(field) = object.field(name).filter(|field| !field.inlined.is_empty()) {
+                    path.push_str(&field.inlined);
+                    path.push('.');
+                }
+                Some((last(&object.name), path + name))
             }
         }
     }

@@ -79,6 +79,17 @@ impl<'s> Context<'s> {
     }
 }
 
+/// What is wrong with a text that should be base64.
+pub(crate) fn base64_error(text: &str) -> Option<String> {
+    let error = STANDARD.decode(text.as_bytes()).err()?;
+    let at = match error {
+        base64::DecodeError::InvalidByte(at, _) => at,
+        base64::DecodeError::InvalidLastSymbol(at, _) => at,
+        _ => text.len() / 4 * 4,
+    };
+    Some(format!("illegal base64 data at input byte {at}"))
+}
+
 fn go_quote(text: &str) -> String {
     format!("{text:?}")
 }
@@ -179,15 +190,10 @@ impl<'s> Seed<'_, 's> {
     fn bytes(&self, text: Cow<'_, str>) -> Option<Value> {
         let lines = text.contains(['\r', '\n']);
         let text = if lines { Cow::Owned(text.replace(['\r', '\n'], "")) } else { text };
-        match STANDARD.decode(text.as_bytes()) {
-            Ok(_) => Some(Value::String(text.into_owned())),
-            Err(error) => {
-                let at = match error {
-                    base64::DecodeError::InvalidByte(at, _) => at,
-                    base64::DecodeError::InvalidLastSymbol(at, _) => at,
-                    _ => text.len() / 4 * 4,
-                };
-                self.context.refuse(|| format!("illegal base64 data at input byte {at}"));
+        match base64_error(&text) {
+            None => Some(Value::String(text.into_owned())),
+            Some(reason) => {
+                self.context.refuse(|| reason);
                 None
             }
         }
@@ -202,7 +208,9 @@ impl<'s> Seed<'_, 's> {
     where
         Self: 'b,
     {
-        Seed { context: self.context, ty, go: "", step, loose: self.loose }
+        // The items of a list of a named type have that name.
+        let go = if matches!(step, Step::Index { .. }) { self.go.strip_prefix("[]") } else { None };
+        Seed { context: self.context, ty, go: go.unwrap_or_default(), step, loose: self.loose }
     }
 
     fn items<'de, A: SeqAccess<'de>>(&self, ty: &Ty, mut seq: A) -> Result<Value, A::Error> {

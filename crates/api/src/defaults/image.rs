@@ -5,6 +5,20 @@ pub fn pull_policy(image: &str) -> &'static str {
     if tag(image) == Some("latest") { "Always" } else { "IfNotPresent" }
 }
 
+/// Bytes of a repository's name.
+const MAX_NAME_BYTES: usize = 255;
+
+/// Small letters and digits, between them one dot, one or two underscores, or dashes.
+fn is_component(part: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let words = part.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let separates =
+        |text: &str| matches!(text, "" | "." | "_" | "__") || text.bytes().all(|byte| byte == b'-');
+    let bytes = part.as_bytes();
+    let ends = bytes.first().zip(bytes.last()).is_some_and(|(first, last)| is_word(*first) && is_word(*last));
+    ends && words.into_iter().all(separates)
+}
+
 /// The tag: `latest` is implied when there is neither tag nor digest. `None` when
 /// there is a digest only, or when the name is no image's.
 fn tag(image: &str) -> Option<&str> {
@@ -21,8 +35,7 @@ fn tag(image: &str) -> Option<&str> {
         let is_domain = domain.contains(['.', ':']) || domain == "localhost";
         if is_domain { rest } else { path }
     });
-    let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"/._-".contains(&byte);
-    if repository.is_empty() || !repository.bytes().all(valid) {
+    if repository.len() > MAX_NAME_BYTES || !repository.split('/').all(is_component) {
         return None;
     }
     tag.or(if digest.is_none() { Some("latest") } else { None })
@@ -43,6 +56,9 @@ mod tests {
             ("nginx@sha256:abc", "IfNotPresent"),
             ("", "IfNotPresent"),
             ("UPPER", "IfNotPresent"),
+            ("a/b-c_d__e.f--g", "Always"),
+            ("-x", "IfNotPresent"),
+            ("a..b", "IfNotPresent"),
         ] {
             assert_eq!(pull_policy(image), expect, "{image}");
         }

@@ -117,10 +117,29 @@ fn node(ty: &str, value: &Value, depth: usize) -> Node {
         "int" | "intstr" => or("0"),
         "quantity" => or("\"0\""),
         "time" | "raw" => or("null"),
-        "selector" => Node::Plain(crate::validation::struct_json(value)),
+        "selector" => selector(value),
         "meta" => Node::Object(metadata(value)),
         ty => Node::Object(fields(ty, value, depth)),
     }
+}
+
+/// A label selector, or null.
+fn selector(value: &Value) -> Node {
+    if value.is_null() {
+        return Node::Plain("null".into());
+    }
+    let present = |value: &Value, fields: &[&str]| {
+        let fields = fields.iter().filter_map(|field| Some((*field, crate::tree::get(value, field)?)));
+        fields.map(|(field, value)| (field.to_owned(), loose(value))).collect::<Vec<_>>()
+    };
+    let mut fields = present(value, &["matchLabels"]);
+    let terms = crate::tree::items(value, "matchExpressions").iter();
+    let terms: Vec<Node> =
+        terms.map(|term| Node::Object(present(term, &["key", "operator", "values"]))).collect();
+    if !terms.is_empty() {
+        fields.push(("matchExpressions".into(), Node::List(terms)));
+    }
+    Node::Object(fields)
 }
 
 fn metadata(meta: &Value) -> Vec<(String, Node)> {

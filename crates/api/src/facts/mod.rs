@@ -11,6 +11,7 @@
 //!  spec PodSpec 2 !                     a field: name, type, protobuf number, required
 //!  ports []ContainerPort 1.6 …          the number inside the embedded message 1
 //!  … omit | zero | null | go:T         what Go leaves of absent and zero values; its type's name
+//!  … in:VolumeSource                   the Go structs that are inlined and hold the field
 //!  … set | key:a,b | atomic | granular  list type set or map with its keys; atomic map or not
 //!  … merge:name | merge | retain        strategic merge: key, or none; retainKeys
 //!  … replace                            strategic merge: as a whole
@@ -175,6 +176,7 @@ fn fact(field: &mut Field, word: &str) {
             field.merge_key = key.into();
         }
         Some(("go", name)) => field.go_type = name.into(),
+        Some(("in", names)) => field.inlined = names.into(),
         Some(("enum", values)) => field.allowed = list(&values.replace('~', " "), '|'),
         _ => match word {
             "!" => field.required = true,

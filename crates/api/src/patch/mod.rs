@@ -7,8 +7,10 @@
 
 mod lists;
 mod ops;
+mod shape;
 mod show;
 mod strategic;
+mod unstructured;
 
 #[cfg(test)]
 mod tests;
@@ -32,8 +34,21 @@ pub struct Patched {
     pub value: Value,
     /// Strictness findings in the patch itself, as in [`Decoded::strict`].
     pub strict: Vec<String>,
-    /// The patch, where errors show it; empty when they show the patched object.
-    shown: Box<[u8]>,
+    /// The patch, which errors show or tell what they show.
+    patch: Box<[u8]>,
+    way: Way,
+}
+
+/// How a patch changed an object, on which depends what reads the outcome and what
+/// errors about it show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Operations on JSON.
+    Json,
+    /// A merge of JSON.
+    Merge,
+    /// A merge of trees.
+    Strategic,
 }
 
 /// Why a patch was refused.
@@ -70,33 +85,92 @@ impl Patched {
     /// Decodes the patched object as the type `root`. What does not fit is a 422 that
     /// shows the patch; so is every strictness finding when `strict` is asked for,
     /// and otherwise they are in [`Decoded::strict`].
-    pub fn decode(self, schema: &Schema, root: TypeId, strict: bool) -> Result<Decoded, Status> {
-        self.decode_with(strict, |value| decode::value(schema, root, value))
+    pub fn decode(mut self, schema: &Schema, root: TypeId, strict: bool) -> Result<Decoded, Status> {
+        if self.way == Way::Strategic
+            && let Err(reason) = unstructured::convert(schema, root, &mut self.value)
+        {
+            return Err(invalid(&self.shown(schema, root), &reason));
+        }
+        self.decode_with(schema, root, strict, |value| decode::value(schema, root, value))
     }
 
     /// The same for an object of a version of a kind, built-in or custom.
     pub fn decode_as(self, kind: &Kind, version: usize, strict: bool) -> Result<Decoded, Status> {
-        self.decode_with(strict, |value| decode::object_value(kind, version, value))
+        let (schema, root) = (&kind.versions[version].schema, kind.versions[version].root);
+        if kind.custom {
+            return self
+                .decode_with(schema, root, strict, |value| decode::object_value(kind, version, value));
+        }
+        match self.other_kind(kind, version) {
+            Some(reason) => Err(invalid(&self.shown(schema, root), &reason)),
+            None => self.decode(schema, root, strict),
+        }
+    }
+
+    /// What is wrong when the patch made it an object of another kind. (A strategic merge
+    /// cannot: its outcome is read as what was there.)
+    fn other_kind(&self, kind: &Kind, version: usize) -> Option<String> {
+        if self.way == Way::Strategic {
+            return None;
+        }
+        let mut given = [("apiVersion", ""), ("kind", "")];
+        for (field, text) in &mut given {
+            let value = self.value.get(*field).filter(|value| !value.is_null());
+            *text = match value.map(|value| value.as_str().ok_or_else(|| decode::describe(value))) {
+                Some(Err(what)) => {
+                    return Some(format!(
+                        "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go struct field .{field} of type string"
+                    ));
+                }
+                Some(Ok(text)) => text,
+                None => "",
+            };
+        }
+        let [(_, has_version), (_, has_kind)] = given;
+        let fits = (has_version.is_empty() || *has_version == *kind.api_version(version))
+            && (has_kind.is_empty() || *has_kind == *kind.kind);
+        (!fits).then(|| decode::not_registered(has_kind, has_version))
+    }
+
+    /// What errors show: a merged tree's patch, else the patched object.
+    fn shown(&self, schema: &Schema, root: TypeId) -> String {
+        let patch = || decode::untyped(&self.patch).map(|read| read.value).unwrap_or_default();
+        match self.way {
+            Way::Strategic => match patch() {
+                Value::Object(patch) => show::go_map(&patch),
+                _ => show::go_map(&Map::new()),
+            },
+            Way::Merge => shape::json(schema, root, &self.value, &shape::Touched::by_merge(&patch())),
+            Way::Json => shape::json(schema, root, &self.value, &shape::Touched::by_operations(&patch())),
+        }
     }
 
     fn decode_with(
-        self,
+        mut self,
+        schema: &Schema,
+        root: TypeId,
         strict: bool,
         decode: impl FnOnce(Value) -> Result<Decoded, decode::Error>,
     ) -> Result<Decoded, Status> {
-        // Errors are rare: only then is the patch read again.
-        let patched = if self.shown.is_empty() { self.value.to_string() } else { String::new() };
-        let shown = || match read_object(&self.shown) {
-            Ok((patch, _)) if !self.shown.is_empty() => show::go_map(&patch),
-            _ => patched.clone(),
-        };
+        // Errors are rare, and only they show the object; those of what is not known are
+        // found while it is read.
+        let kept = (strict || self.way != Way::Strategic).then(|| self.value.clone());
         let mut decoded = match decode(self.value) {
             Ok(decoded) => decoded,
-            Err(error) => return Err(invalid(&shown(), &error.to_string())),
+            Err(error) => {
+                self.value = kept.unwrap_or_default();
+                return Err(invalid(&self.shown(schema, root), &error.to_string()));
+            }
         };
-        decoded.strict.splice(0..0, self.strict);
+        if self.way == Way::Strategic {
+            decoded.strict.sort();
+        }
+        decoded.strict.splice(0..0, std::mem::take(&mut self.strict));
         match decoded.strict_error().filter(|_| strict) {
-            Some(error) => Err(invalid(&shown(), &error.to_string())),
+            Some(error) => {
+                self.value = kept.unwrap_or_default();
+                Err(invalid(&self.shown(schema, root), &error.to_string()))
+            }
             None => Ok(decoded),
         }
     }
@@ -115,26 +189,28 @@ pub fn json(object: Value, patch: &[u8]) -> Result<Patched, Error> {
         return Err(Error::TooMany(operations.len()));
     }
     let value = ops::apply(object, operations)?;
-    Ok(Patched { value, strict, shown: Box::default() })
+    Ok(Patched { value, strict, patch: patch.into(), way: Way::Json })
 }
 
 /// Applies a JSON merge patch.
-pub fn merge(mut object: Value, patch: &[u8]) -> Result<Patched, Error> {
-    let (patch, strict) = read_object(patch).map_err(|e| Error::Bad(format!("error decoding patch: {e}")))?;
+pub fn merge(mut object: Value, body: &[u8]) -> Result<Patched, Error> {
+    let (patch, strict) = read_object(body).map_err(|e| Error::Bad(format!("error decoding patch: {e}")))?;
+    if body.trim_ascii() == b"null" {
+        return Err(Error::Bad("Invalid JSON Patch".into()));
+    }
     if let Value::Object(target) = &mut object {
         merge_into(target, patch);
     }
-    Ok(Patched { value: object, strict, shown: Box::default() })
+    Ok(Patched { value: object, strict, patch: body.into(), way: Way::Merge })
 }
 
 /// Applies a strategic merge patch to an object of the type `root`. Custom kinds
 /// have none: their caller answers 415.
-pub fn strategic(schema: &Schema, root: TypeId, object: Value, patch: &[u8]) -> Result<Patched, Error> {
-    let shown = patch.into();
-    let (patch, strict) = read_object(patch).map_err(Error::Bad)?;
+pub fn strategic(schema: &Schema, root: TypeId, object: Value, body: &[u8]) -> Result<Patched, Error> {
+    let (patch, strict) = read_object(body).map_err(Error::Bad)?;
     let Value::Object(original) = object else { return Err(Error::Bad("invalid JSON document".into())) };
     let merged = strategic::apply(schema, root, original, patch)?;
-    Ok(Patched { value: Value::Object(merged), strict, shown })
+    Ok(Patched { value: Value::Object(merged), strict, patch: body.into(), way: Way::Strategic })
 }
 
 /// A patch that is an object, with its duplicate fields.

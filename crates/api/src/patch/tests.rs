@@ -224,3 +224,92 @@ proptest::proptest! {
         let _ = strategic(&schema, root, doc(), patch.as_bytes());
     }
 }
+
+/// What is said of a patched ConfigMap, as a kube-apiserver said it.
+fn refused(patched: Result<Patched, Error>) -> String {
+    let kinds = crate::kinds::builtin();
+    let (kind, version) = kinds.resource("", "v1", "configmaps").unwrap();
+    match patched.unwrap().decode_as(kind, version, true) {
+        Ok(decoded) => panic!("{} is taken", decoded.value),
+        Err(status) => status.message,
+    }
+}
+
+#[test]
+fn a_merged_tree_is_converted_rather_than_decoded() {
+    let schema = facts::schema();
+    let root = schema.find("io.k8s.api.core.v1.ConfigMap").unwrap();
+    let merged = |patch: Value| {
+        let old = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}});
+        refused(strategic(&schema, root, old, patch.to_string().as_bytes()))
+    };
+    let said =
+        |shown: &str, reason: &str| format!(" \"\" is invalid: patch: Invalid value: {shown:?}: {reason}");
+    for (patch, shown, reason) in [
+        (
+            json!({"metadata": {"labels": ["a"]}}),
+            "map[metadata:map[labels:[a]]]",
+            "cannot restore map from slice",
+        ),
+        (json!({"metadata": "x"}), "map[metadata:x]", "cannot restore struct from: string"),
+        (json!({"kind": 7}), "map[kind:7]", "cannot convert int64 to string"),
+        (json!({"kind": true}), "map[kind:true]", "unrecognized type: string"),
+        (json!({"immutable": "x"}), "map[immutable:x]", "unrecognized type: bool"),
+        (
+            json!({"metadata": {"generation": 1.5}}),
+            "map[metadata:map[generation:1.5]]",
+            "cannot convert float64 to int64",
+        ),
+        (
+            json!({"metadata": {"finalizers": {}}}),
+            "map[metadata:map[finalizers:map[]]]",
+            "cannot restore slice from map",
+        ),
+        (
+            json!({"metadata": {"deletionTimestamp": 7}}),
+            "map[metadata:map[deletionTimestamp:7]]",
+            "json: cannot unmarshal number into Go value of type string",
+        ),
+        (
+            json!({"unheardOf": 1, "metadata": {"a": 2}}),
+            "map[metadata:map[a:2] unheardOf:1]",
+            "strict decoding error: unknown field \"metadata.a\", unknown field \"unheardOf\"",
+        ),
+    ] {
+        assert_eq!(merged(patch), said(shown, reason));
+    }
+}
+
+#[test]
+fn what_a_patch_left_alone_is_shown_in_gos_order() {
+    let old = || {
+        json!({"apiVersion": "v1", "data": {"b": "<", "a": "1"}, "kind": "ConfigMap",
+            "metadata": {"labels": {"b": "2", "a": "1"}, "name": "n", "namespace": "d", "uid": "u"}})
+    };
+    let said =
+        |shown: &str, reason: &str| format!(" \"\" is invalid: patch: Invalid value: {shown:?}: {reason}");
+    let kept = r#""metadata":{"name":"n","namespace":"d","uid":"u","labels":{"a":"1","b":"2"}}}"#;
+    assert_eq!(
+        refused(merge(old(), br#"{"immutable": "x"}"#)),
+        said(
+            &format!(
+                r#"{{"apiVersion":"v1","data":{{"a":"1","b":"\u003c"}},"immutable":"x","kind":"ConfigMap",{kept}"#
+            ),
+            "json: cannot unmarshal string into Go struct field ConfigMap.immutable of type bool"
+        )
+    );
+    let touched = r#"{"apiVersion":"v1","kind":"Other","metadata":{"labels":{"a":"1","b":"2"},"name":"m","namespace":"d","uid":"u"}}"#;
+    let patch = json!([
+        {"op": "replace", "path": "/metadata/name", "value": "m"},
+        {"op": "replace", "path": "/kind", "value": "Other"},
+        {"op": "remove", "path": "/data"},
+    ]);
+    assert_eq!(
+        refused(super::json(old(), patch.to_string().as_bytes())),
+        said(
+            touched,
+            "no kind \"Other\" is registered for version \"v1\" in scheme \"pkg/runtime/scheme.go:111\""
+        )
+    );
+    assert_eq!(merge(old(), b"null").unwrap_err().to_string(), "Invalid JSON Patch");
+}

@@ -35,8 +35,6 @@ mod storage;
 mod table;
 mod volumes;
 
-pub(crate) use rules::struct_json;
-
 use std::borrow::Cow;
 
 use serde_json::Value;
@@ -113,6 +111,15 @@ pub fn validate_ephemeral_containers(kind: &Kind, new: &Value, old: &Value) -> E
     meta::replaced(kind, new, old, &mut errors);
     meta::update(kind, new, old, &mut errors);
     pods::update::ephemeral_containers(new, old, &mut errors);
+    errors
+}
+
+/// Rules for a change of a pod's resources.
+pub fn validate_resize(kind: &Kind, new: &Value, old: &Value) -> Errors {
+    let mut errors = Errors::new();
+    meta::replaced(kind, new, old, &mut errors);
+    meta::update(kind, new, old, &mut errors);
+    pods::resize::validate(new, old, &mut errors);
     errors
 }
 

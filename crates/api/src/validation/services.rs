@@ -240,13 +240,12 @@ fn cluster_ips(service: &Value, path: &Path<'_>, errors: &mut Errors) {
 
 fn balancer(service: &Value, path: &Path<'_>, errors: &mut Errors) {
     let spec = &service["spec"];
-    let only = "may only be used when `type` is 'LoadBalancer'";
     let ranges: Vec<&str> = texts(spec, "loadBalancerSourceRanges").collect();
     if !ranges.is_empty() {
         // (Spelt as upstream spells it.)
         let path = path.child("LoadBalancerSourceRanges");
         if !balanced(service) {
-            errors.push(Error::forbidden(&path, only));
+            errors.push(Error::forbidden(&path, ONLY_BALANCED));
         }
         for (at, range) in ranges.iter().enumerate() {
             if full(errors) {
@@ -256,14 +255,23 @@ fn balancer(service: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
     }
     if !balanced(service) {
-        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
-            if get(spec, field).is_some() {
-                errors.push(Error::forbidden(&path.child(field), only));
-            }
+        let field = "allocateLoadBalancerNodePorts";
+        if get(spec, field).is_some() {
+            errors.push(Error::forbidden(&path.child(field), ONLY_BALANCED));
         }
-    } else if get(spec, "loadBalancerClass").is_some() {
-        let class = text(spec, "loadBalancerClass");
-        invalid_each(errors, &path.child("loadBalancerClass"), class, names::qualified_name(class));
+    }
+    load_balancer_class(service, path, errors);
+}
+
+const ONLY_BALANCED: &str = "may only be used when `type` is 'LoadBalancer'";
+
+fn load_balancer_class(service: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let Some(class) = get(&service["spec"], "loadBalancerClass").and_then(Value::as_str) else { return };
+    let path = path.child("loadBalancerClass");
+    if balanced(service) {
+        invalid_each(errors, &path, class, names::qualified_name(class));
+    } else {
+        errors.push(Error::forbidden(&path, ONLY_BALANCED));
     }
 }
 
@@ -287,7 +295,17 @@ fn traffic(service: &Value, path: &Path<'_>, errors: &mut Errors) {
         invalid_each(errors, &path.child("healthCheckNodePort"), port, names::port_number(port));
     }
     let required = ["NodePort", "LoadBalancer", "ClusterIP"].contains(&ty);
-    one_of(errors, spec, "internalTrafficPolicy", path, &["Cluster", "Local"], required);
+    match get(spec, "internalTrafficPolicy").and_then(Value::as_str) {
+        // What is given and empty is none of them.
+        Some("") if required => {
+            errors.push(Error::not_supported(
+                &path.child("internalTrafficPolicy"),
+                "",
+                &["Cluster", "Local"],
+            ));
+        }
+        _ => one_of(errors, spec, "internalTrafficPolicy", path, &["Cluster", "Local"], required),
+    }
     let distribution = text(spec, "trafficDistribution");
     let supported = ["PreferClose", "PreferSameZone", "PreferSameNode"];
     if get(spec, "trafficDistribution").is_some() && !supported.contains(&distribution) {
@@ -312,6 +330,8 @@ pub fn update(new: &Value, old: &Value, errors: &mut Errors) {
         let value = class(new).unwrap_or_default();
         errors.push(Error::invalid(&path.child("loadBalancerClass"), value, "may not change once set"));
     }
+    // (Upstream's rules of a new Service say it again.)
+    load_balancer_class(new, &path, errors);
     let port = |service: &Value| int(&service["spec"], "healthCheckNodePort");
     if needs_health_check(new) && needs_health_check(old) && port(new) != port(old) {
         errors.push(Error::forbidden(&path.child("healthCheckNodePort"), IMMUTABLE));

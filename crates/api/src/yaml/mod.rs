@@ -24,7 +24,7 @@ pub struct Document {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It cannot be parsed.
-    #[error("yaml: line {line}: {reason}")]
+    #[error("yaml: {}{reason}", place(*.line))]
     Syntax {
         /// Line, from 1.
         line: usize,
@@ -37,6 +37,11 @@ pub enum Error {
     /// It has no JSON form.
     #[error("{0}")]
     NoJson(String),
+}
+
+/// Where upstream's parser says that something is; of the first line it says nothing.
+fn place(line: usize) -> String {
+    if line > 1 { format!("line {line}: ") } else { String::new() }
 }
 
 impl From<ScanError> for Error {

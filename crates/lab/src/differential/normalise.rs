@@ -73,6 +73,9 @@ pub fn normal(answer: &Answer, schema: &Schema, clock: &Clock) -> Normal {
                 drop_prose(tree);
             }
             take_managed(tree, &mut managed);
+            if let Some(name) = refused_name(tree) {
+                replaced(tree, &name);
+            }
             tidy(tree, "", clock);
             ages(tree);
             order_rules(tree);
@@ -212,13 +215,35 @@ fn take_managed(tree: &mut Value, found: &mut Vec<Value>) {
     }
 }
 
+/// Whether a server made the name up: what was given, maybe cut, and five letters.
+fn is_generated(name: &str, from: &str) -> bool {
+    let head = name.len().checked_sub(5).and_then(|end| name.get(..end));
+    !from.is_empty()
+        && (name.starts_with(from) || head.is_some_and(|head| !head.is_empty() && from.starts_with(head)))
+}
+
+/// The name that a server made up for an object which it then refused, as the refusal says.
+fn refused_name(tree: &Value) -> Option<String> {
+    let causes = tree["details"]["causes"].as_array()?;
+    causes.iter().find(|cause| cause["field"] == "metadata.generateName")?;
+    tree["details"]["name"].as_str().filter(|name| name.len() > 5).map(str::to_owned)
+}
+
+fn replaced(tree: &mut Value, name: &str) {
+    match tree {
+        Value::Object(fields) => fields.values_mut().for_each(|value| replaced(value, name)),
+        Value::Array(items) => items.iter_mut().for_each(|item| replaced(item, name)),
+        Value::String(text) => *text = text.replace(name, "NAME…"),
+        _ => {}
+    }
+}
+
 fn tidy(tree: &mut Value, field: &str, clock: &Clock) {
     match tree {
         Value::Object(fields) => {
             let generated = fields.get("generateName").and_then(Value::as_str).unwrap_or_default().to_owned();
             if let Some(Value::String(name)) = fields.get_mut("name")
-                && !generated.is_empty()
-                && name.starts_with(&*generated)
+                && is_generated(name, &generated)
             {
                 *name = format!("{generated}…");
             }
@@ -249,7 +274,21 @@ fn tidy(tree: &mut Value, field: &str, clock: &Clock) {
     }
 }
 
-/// Ages in the cells of tables.
+/// A cell without addresses and ports that a server picked.
+fn picked(cell: &str) -> String {
+    if cell.starts_with("10.96.") {
+        return "ADDRESS".into();
+    }
+    let ports = cell.split(',').map(|port| match port.split_once(':') {
+        Some((own, rest)) if rest.starts_with('3') && rest.contains('/') => {
+            format!("{own}:PORT{}", &rest[rest.find('/').unwrap_or(0)..])
+        }
+        _ => port.to_owned(),
+    });
+    ports.collect::<Vec<_>>().join(",")
+}
+
+/// Ages in the cells of tables, and what a server picked.
 fn ages(tree: &mut Value) {
     match tree {
         Value::Object(fields) => {
@@ -262,6 +301,8 @@ fn ages(tree: &mut Value) {
                     });
                     if age {
                         *cell = "AGE".into();
+                    } else if let Some(text) = cell.as_str() {
+                        *cell = picked(text).into();
                     }
                 }
             }
@@ -325,10 +366,22 @@ fn stamp(text: &str, clock: &Clock) -> Option<usize> {
     (end <= 30 && clock.is_recent(&text[..end])).then_some(end)
 }
 
+/// What announces a revision.
+const MARKS: [&str; 7] = [
+    "resource version: ",
+    "resource version: REVISION (",
+    "resourceVersion\":\"",
+    // JSON that a message quotes.
+    "resourceVersion\\\":\\\"",
+    "current: ",
+    "does not match the ResourceVersion in record (",
+    "ResourceVersion in object meta: ",
+];
+
 /// Numbers after words that announce a revision.
 fn revisions(text: &str) -> String {
     let mut out = text.to_owned();
-    for mark in ["resource version: ", "resource version: REVISION (", "resourceVersion\":\"", "current: "] {
+    for mark in MARKS {
         let Some(at) = out.find(mark).map(|at| at + mark.len()) else { continue };
         let digits = out[at..].bytes().take_while(u8::is_ascii_digit).count();
         if digits > 0 {

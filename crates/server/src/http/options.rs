@@ -14,7 +14,7 @@ use crate::registry::{DeleteOptions, ListOptions, Propagation, VersionMatch};
 use crate::request::Query;
 
 /// What upstream calls its table of types.
-pub(super) const SCHEME: &str = "pkg/runtime/scheme.go:111";
+pub(super) const SCHEME: &str = decode::SCHEME;
 
 /// A watch as it was asked for.
 #[derive(Debug)]

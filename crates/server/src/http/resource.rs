@@ -297,8 +297,17 @@ impl Context<'_> {
         let accept = self.accept(Route::One)?;
         let (options, dry_run) = self.delete_options()?;
         self.call.options.dry_run = dry_run;
+        self.warn_of_orphans(&options);
         let deleted = self.state.registry.delete(&self.call, &options).await?;
         Ok(self.deleted(accept, &options, &deleted))
+    }
+
+    /// A Job's pods stay unless its user says so, which users do not expect.
+    fn warn_of_orphans(&self, options: &DeleteOptions) {
+        let unsaid = options.propagation.is_none() && options.orphan.is_none();
+        if &*self.call.kind.resource == "jobs.batch" && unsaid {
+            self.call.warnings.add(ORPHANED_PODS);
+        }
     }
 
     fn deleted(&self, accept: Accept, options: &DeleteOptions, deleted: &Deleted) -> Response<Body> {
@@ -322,6 +331,7 @@ impl Context<'_> {
         let (options, dry_run) = self.delete_options()?;
         self.call.options.dry_run = dry_run;
         self.call.name = "".into();
+        self.warn_of_orphans(&options);
         let registry = &self.state.registry;
         let records = registry.delete_collection(&self.call, &list, &options).await?;
         let listed = crate::registry::Listed {
@@ -416,6 +426,9 @@ fn deprecated(kind: &Kind) -> Option<&'static str> {
     }
 }
 
+const ORPHANED_PODS: &str = "child pods are preserved by default when jobs are deleted; set \
+propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+
 /// Kinds that answer a deletion with the object instead of a Status.
 fn returns_deleted(kind: &Kind) -> bool {
     matches!(
@@ -429,4 +442,5 @@ fn returns_deleted(kind: &Kind) -> bool {
             | "persistentvolumes"
             | "persistentvolumeclaims"
     ) || matches!(&*kind.group, "storage.k8s.io" | "resource.k8s.io")
+        && &*kind.resource != "csistoragecapacities.storage.k8s.io"
 }

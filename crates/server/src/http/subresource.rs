@@ -10,7 +10,7 @@ use super::accept::Route;
 use super::output;
 use super::resource::{Context, patch_type};
 use super::{Body, input};
-use crate::registry::{Call, DeleteOptions, check_fields, no_such_resource};
+use crate::registry::{Call, DeleteOptions, check_fields, meta, no_such_resource};
 
 /// Whether the call's subresource has a body of its own kind.
 pub(crate) fn differs(call: &Call) -> bool {
@@ -61,7 +61,13 @@ async fn scale(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
         "update" => {
             context.read_options("UpdateOptions")?;
             let scale = body(context)?;
-            registry.change_scale(&context.call, &mut |_| Ok(scale.clone())).await?
+            meta::check_name(&context.call, &scale)?;
+            let change = &mut |current: Value| {
+                let uid = meta::text(&current, "uid");
+                meta::check_uid(&context.call, &scale, uid)?;
+                Ok(scale.clone())
+            };
+            registry.change_scale(&context.call, change).await?
         }
         _ => {
             let ty = patch_type(&context.parts.headers, context.call.kind.custom)?;

@@ -111,7 +111,16 @@ impl Registry {
             Outcome::Now => false,
         };
         if !remains {
-            return self.remove(call, current, &old).await;
+            let removed = self.remove(call, current, &old).await?;
+            // Who asks is told of the deletion as it would have been stored.
+            return Ok(match removed {
+                Some(removed) if object != old => {
+                    let content = self.content(call, object)?;
+                    let record = Record { key: current.key.clone(), revision: current.revision, content };
+                    Some(Deleted { record: Arc::new(record), ..removed })
+                }
+                removed => removed,
+            });
         }
         let content = self.content(call, object)?;
         if content == current.content {
@@ -165,6 +174,12 @@ impl Registry {
             Removal::Now | Removal::Held => 0,
         };
         if grace == 0 && removal != Removal::Held && !meta::has_finalizers(object) {
+            if !already && matches!(removal, Removal::Graceful(_)) {
+                meta::mark_deleted(object, call.now, 0);
+                if object["metadata"]["generation"].as_i64().unwrap_or(0) > 0 {
+                    meta::bump_generation(object);
+                }
+            }
             return Outcome::Now;
         }
         if !already {

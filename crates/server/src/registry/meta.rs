@@ -2,7 +2,7 @@
 //! change. (After apimachinery's `rest.BeforeCreate` and `rest.BeforeUpdate`.)
 
 use carrack_api::status::Status;
-use carrack_api::{Record, Value};
+use carrack_api::{Key, Kind, Record, Value};
 use serde_json::Map;
 
 use super::behaviour::{self, Generation};
@@ -223,18 +223,38 @@ pub(crate) fn check_replacement(call: &Call, object: &Value, current: &Record) -
 ///
 /// # Errors
 /// 409 for another uid.
-pub(crate) fn check_uid(call: &Call, object: &Value, current: &Record) -> Result<(), Status> {
+pub(crate) fn check_uid(call: &Call, object: &Value, current: &str) -> Result<(), Status> {
     let uid = text(object, "uid");
-    if !uid.is_empty() && uid != &*current.header().uid {
+    if !uid.is_empty() && uid != current {
         let detail = format!(
-            "StorageError: invalid object, Code: 4, Key: /registry/{}, ResourceVersion: 0, \
-             AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            current.key,
-            current.header().uid
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, \
+             AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {current}",
+            storage_key(&call.kind, &call.key()),
         );
         return Err(Status::conflict(&call.kind.group, &call.kind.plural, &call.name, &detail));
     }
     Ok(())
+}
+
+/// Where upstream would store an object, as its errors say.
+fn storage_key(kind: &Kind, key: &Key) -> String {
+    let place = match (&*kind.group, &*kind.plural) {
+        ("", "replicationcontrollers") => "controllers".to_owned(),
+        ("", "nodes") => "minions".to_owned(),
+        ("", "endpoints") => "services/endpoints".to_owned(),
+        ("", "services") => "services/specs".to_owned(),
+        ("networking.k8s.io", "ingresses") => "ingress".to_owned(),
+        (group, plural)
+            if kind.custom || ["apiextensions.k8s.io", "apiregistration.k8s.io"].contains(&group) =>
+        {
+            format!("{group}/{plural}")
+        }
+        (_, plural) => plural.to_owned(),
+    };
+    match key.namespace() {
+        "" => format!("/registry/{place}/{}", key.name()),
+        namespace => format!("/registry/{place}/{namespace}/{}", key.name()),
+    }
 }
 
 #[cfg(test)]

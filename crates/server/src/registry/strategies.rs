@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use carrack_api::Value;
-use serde_json::{Map, json};
+use carrack_api::prepare::pods::qos;
+use serde_json::json;
 
 use super::call::Call;
 use super::certificates::SigningRequests;
@@ -97,36 +98,6 @@ fn keep_metadata(call: &Call, object: &mut Value, old: &Value) {
     }
 }
 
-/// `Guaranteed`, `Burstable` or `BestEffort` (`GetPodQOS`).
-fn qos(spec: &Value) -> &'static str {
-    let containers =
-        || ["containers", "initContainers"].into_iter().filter_map(|list| spec[list].as_array()).flatten();
-    let amounts = |container: &Value, which: &str| -> Map<String, Value> {
-        let all = container["resources"][which].as_object().cloned().unwrap_or_default();
-        all.into_iter()
-            .filter(|(name, amount)| matches!(name.as_str(), "cpu" | "memory") && !is_zero(amount))
-            .collect()
-    };
-    let pod_level = !spec["resources"].is_null();
-    let scopes: Vec<&Value> = if pod_level { vec![spec] } else { containers().collect() };
-    let (mut any, mut guaranteed) = (false, true);
-    for scope in scopes {
-        let (requests, limits) = (amounts(scope, "requests"), amounts(scope, "limits"));
-        any |= !requests.is_empty() || !limits.is_empty();
-        let covered = ["cpu", "memory"].iter().all(|name| limits.contains_key(*name));
-        guaranteed &= covered && (requests.is_empty() || requests == limits);
-    }
-    match (any, guaranteed) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-    }
-}
-
-fn is_zero(amount: &Value) -> bool {
-    amount.as_str().is_some_and(|text| text.trim_end_matches(char::is_alphabetic).parse::<f64>() == Ok(0.0))
-}
-
 /// Namespaces are emptied before they go: a deletion marks them Terminating, and the
 /// `finalize` subresource takes their finalizers away one by one.
 struct Namespaces;
@@ -165,22 +136,5 @@ impl Strategy for Namespaces {
         }
         namespace["status"]["phase"] = "Terminating".into();
         Removal::Held
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn classes_of_service() {
-        let check = |spec: Value, expect: &str| assert_eq!(qos(&spec), expect, "{spec}");
-        let all = json!({"cpu": "1", "memory": "1Gi"});
-        check(json!({"containers": [{"name": "a"}]}), "BestEffort");
-        check(json!({"containers": [{"resources": {"requests": {"cpu": "0"}}}]}), "BestEffort");
-        check(json!({"containers": [{"resources": {"requests": {"cpu": "1"}}}]}), "Burstable");
-        check(json!({"containers": [{"resources": {"requests": all, "limits": all}}]}), "Guaranteed");
-        check(json!({"containers": [{"resources": {"limits": all}}, {}]}), "Burstable");
-        check(json!({"containers": [{}], "resources": {"requests": all, "limits": all}}), "Guaranteed");
     }
 }

@@ -58,7 +58,7 @@ impl Registry {
             return self.create_canonical(call, object).await;
         }
         let current = self.store.get(&call.key()).ok_or_else(|| call.not_found())?;
-        meta::check_uid(call, &object, &current)?;
+        meta::check_uid(call, &object, &current.header().uid)?;
         self.change(call, &mut |_| Ok(object.clone())).await
     }
 

@@ -143,6 +143,7 @@ impl Registry {
             Some(old) if &*call.subresource == "ephemeralcontainers" => {
                 validation::validate_ephemeral_containers(kind, object, old)
             }
+            Some(old) if &*call.subresource == "resize" => validation::validate_resize(kind, object, old),
             Some(old) if &*call.subresource == "approval" => validation::validate_approval(kind, object, old),
             Some(old) => validation::validate_update(kind, object, old),
         };

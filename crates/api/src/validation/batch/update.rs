@@ -29,7 +29,11 @@ pub fn validate(new: &Value, old: &Value, errors: &mut Errors) {
     fixed("completionMode", errors);
     shown("podFailurePolicy", "*batch.PodFailurePolicy", errors);
     fixed("backoffLimitPerIndex", errors);
-    fixed("managedBy", errors);
+    // (One that is empty is not an absent one.)
+    if get(spec, "managedBy") != get(before, "managedBy") {
+        let value = get(spec, "managedBy").cloned().unwrap_or_default();
+        errors.push(Error::invalid(&path.child("managedBy"), value, IMMUTABLE));
+    }
     shown("successPolicy", "*batch.SuccessPolicy", errors);
 }
 

@@ -46,7 +46,7 @@ pub fn init_containers(spec: &Spec<'_>, path: &Path<'_>, errors: &mut Errors) {
         let list = path;
         let path = path.index(at);
         common(spec, container, &path, errors);
-        restart_policy(container, &path, errors);
+        init_restart_policy(container, &path, errors);
         let name = text(container, "name");
         if !name.is_empty() && !names.insert(name) {
             errors.push(Error::duplicate(&path.child("name"), name));
@@ -105,10 +105,20 @@ pub fn ephemeral_containers(spec: &Spec<'_>, path: &Path<'_>, errors: &mut Error
             errors.push(Error::not_found(&path.child("targetContainerName"), target));
         }
         let detail = "cannot be set for an Ephemeral Container";
-        let forbidden =
-            ["lifecycle", "livenessProbe", "ports", "readinessProbe", "resizePolicy", "startupProbe"];
+        // (In the order of Go's struct.)
+        let forbidden = [
+            "ports",
+            "resources",
+            "resizePolicy",
+            "restartPolicy",
+            "restartPolicyRules",
+            "livenessProbe",
+            "readinessProbe",
+            "startupProbe",
+            "lifecycle",
+        ];
         for field in forbidden {
-            if get(container, field).is_some() {
+            if get(container, field).is_some_and(|value| !crate::tree::same(Some(value), None)) {
                 errors.push(Error::forbidden(&path.child(field), detail));
             }
         }
@@ -193,6 +203,17 @@ fn unique_host_ports(containers: &[Value], path: &Path<'_>, errors: &mut Errors)
                 errors.push(Error::duplicate(&path.index(at).child("hostPort"), key));
             }
         }
+    }
+}
+
+/// Rules of restarts are looked at only beside a policy.
+fn init_restart_policy(container: &Value, path: &Path<'_>, errors: &mut Errors) {
+    if get(container, "restartPolicy").is_some() {
+        return restart_policy(container, path, errors);
+    }
+    if !items(container, "restartPolicyRules").is_empty() {
+        let detail = "must specify restartPolicy when restart rules are used";
+        errors.push(Error::required(&path.child("restartPolicy"), detail));
     }
 }
 

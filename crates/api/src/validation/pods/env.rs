@@ -166,9 +166,43 @@ fn key_reference(reference: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 fn file_key(reference: &Value, path: &Path<'_>, errors: &mut Errors) {
-    for field in ["volumeName", "path", "key"] {
-        if text(reference, field).is_empty() {
-            errors.push(Error::required(&path.child(field), ""));
+    for field in ["key", "volumeName", "path"] {
+        let (path, value) = (path.child(field), text(reference, field));
+        match field {
+            _ if value.is_empty() => errors.push(Error::required(&path, "")),
+            "key" => invalid_each(errors, &path, value, names::env_var_name(value)),
+            "volumeName" => invalid_each(errors, &path, value, names::dns_label(value)),
+            _ => super::no_backsteps(value, &path, errors),
+        }
+    }
+}
+
+/// The volumes that variables read files of: empty ones of this very pod.
+pub fn file_volumes(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        let list_path = path.child(list);
+        for (at, container) in items(spec, list).iter().enumerate() {
+            let path = list_path.index(at);
+            let path = path.child("env");
+            for (at, variable) in items(container, "env").iter().enumerate() {
+                if full(errors) {
+                    return;
+                }
+                let Some(reference) = get(&variable["valueFrom"], "fileKeyRef") else { continue };
+                let path = path.index(at);
+                let path = path.child("valueFrom");
+                let path = path.child("fileKeyRef");
+                let (path, name) = (path.child("volumeName"), text(reference, "volumeName"));
+                let volumes = items(spec, "volumes").iter();
+                match volumes.rev().find(|volume| text(volume, "name") == name) {
+                    None => errors.push(Error::not_found(&path, name)),
+                    Some(volume) if get(volume, "emptyDir").is_none() => {
+                        let detail = "referenced volume must be of type emptyDir";
+                        errors.push(Error::invalid(&path, name, detail));
+                    }
+                    Some(_) => {}
+                }
+            }
         }
     }
 }

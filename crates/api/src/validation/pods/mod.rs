@@ -6,12 +6,14 @@
 mod containers;
 mod env;
 mod probes;
+pub(super) mod resize;
 mod resources;
 mod scheduling;
 mod security;
 mod status;
 pub(super) mod update;
 mod volumes;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -186,12 +188,14 @@ pub(super) fn spec(spec: &Value, mode: Mode<'_>, path: &Path<'_>, errors: &mut E
     }
     scheduling::gates(spec, &path.child("schedulingGates"), errors);
     scheduling::topology_spread(spec, &path.child("topologySpreadConstraints"), errors);
+    windows::host_processes(spec, path, errors);
     host_users_rules(&whole, path, errors);
     host_name(spec, path, errors);
     plain_names(spec, path, errors);
     scheduling::tolerations(items(spec, "tolerations"), &path.child("tolerations"), errors);
     host_aliases(spec, &path.child("hostAliases"), errors);
     last_fields(&whole, path, errors);
+    env::file_volumes(spec, path, errors);
 }
 
 /// A value that must be one of a few, in upstream's order (which the sentence keeps).

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Spec, volumes};
+use super::{Spec, volumes, windows};
+use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{flag, get, int, items, text, texts};
 use crate::validation::names;
@@ -41,9 +42,11 @@ pub fn pod(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     sysctls(context, &path.child("sysctls"), errors);
     one_of(errors, context, "fsGroupChangePolicy", path, &["Always", "OnRootMismatch"], false);
     seccomp(context, &path.child("seccompProfile"), errors);
+    windows::options(context, &path.child("windowsOptions"), errors);
     app_armor(context, &path.child("appArmorProfile"), errors);
     one_of(errors, context, "supplementalGroupsPolicy", path, &["Merge", "Strict"], false);
-    one_of(errors, context, "seLinuxChangePolicy", path, &["MountOption", "Recursive"], false);
+    // (What else there is comes with a feature that is off by default.)
+    one_of(errors, context, "seLinuxChangePolicy", path, &["Recursive"], false);
 }
 
 fn sysctls(context: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -153,14 +156,15 @@ pub fn container(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &m
     if get(context, "allowPrivilegeEscalation").and_then(Value::as_bool) == Some(false) {
         if flag(context, "privileged") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            errors.push(Error::invalid(path, context.clone(), detail));
+            errors.push(invalid_json(path, &internal::json("core.SecurityContext", context), detail));
         }
         if texts(&context["capabilities"], "add").any(|capability| capability == "CAP_SYS_ADMIN") {
             let detail =
                 "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-            errors.push(Error::invalid(path, context.clone(), detail));
+            errors.push(invalid_json(path, &internal::json("core.SecurityContext", context), detail));
         }
     }
+    windows::options(context, &path.child("windowsOptions"), errors);
     app_armor(context, &path.child("appArmorProfile"), errors);
 }
 

@@ -389,7 +389,8 @@ fn propagation(container: &Value, mount: &Value, path: &Path<'_>, errors: &mut E
     }
     let path = path.child("recursiveReadOnly");
     match text(mount, "recursiveReadOnly") {
-        "" | "Disabled" => {}
+        "Disabled" => {}
+        "" if get(mount, "recursiveReadOnly").is_none() => {}
         "Enabled" | "IfPossible" => {
             if !flag(mount, "readOnly") {
                 errors.push(Error::forbidden(&path, "may only be specified when readOnly is true"));
