@@ -109,7 +109,8 @@ impl Error {
         Self::unreadable(format!("couldn't get version/kind; json parse error: {reason}"), body)
     }
 
-    fn unreadable(reason: String, body: &[u8]) -> Self {
+    /// A body that does not even say what it is.
+    pub fn unreadable(reason: String, body: &[u8]) -> Self {
         Self::Unreadable { reason, summary: summary(body) }
     }
 }

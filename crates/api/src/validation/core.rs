@@ -129,11 +129,7 @@ pub fn node(node: &Value, new: bool, errors: &mut Errors) {
     let meta = Path::ROOT.child("metadata");
     // (Upstream puts them under metadata.)
     taints(&node["spec"], &meta.child("taints"), errors);
-    let status = Path::ROOT.child("status");
-    for list in ["capacity", "allocatable"] {
-        pods::quantities(&node["status"][list], &status.child(list), errors);
-    }
-    declared_features(&node["status"], &status.child("declaredFeatures"), errors);
+    node_status(&node["status"], errors);
     if new {
         let spec = Path::ROOT.child("spec");
         let path = spec.child("podCIDRs");
@@ -217,6 +213,8 @@ fn taints(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
 
 /// Rules of an update of a Node, beyond those that always hold.
 pub fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
+    // (What is said of a new Node too is said twice of one that changes.)
+    node_status(&new["status"], errors);
     let path = Path::ROOT.child("spec");
     let mut seen: BTreeMap<String, ()> = BTreeMap::new();
     let status = Path::ROOT.child("status");
@@ -244,6 +242,16 @@ pub fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
         let detail = "node updates may not change providerID except from \"\" to valid";
         errors.push(Error::forbidden(&path.child("providerID"), detail));
     }
+    taints(&new["spec"], &Path::ROOT.child("metadata").child("taints"), errors);
+}
+
+/// Amounts and features that a Node says it has.
+fn node_status(status: &Value, errors: &mut Errors) {
+    let path = Path::ROOT.child("status");
+    for list in ["capacity", "allocatable"] {
+        pods::quantities(&status[list], &path.child(list), errors);
+    }
+    declared_features(status, &path.child("declaredFeatures"), errors);
 }
 
 /// Rules of a new Namespace.

@@ -166,10 +166,7 @@ pub fn of(kind: &Kind) -> Option<&'static Rules> {
                 Changed,
                 Own(core::node_update),
             ],
-            status: |new, old, errors| {
-                core::node_update(new, old, errors);
-                core::node(new, false, errors);
-            },
+            status: core::node_update,
         ),
         ("coordination.k8s.io", "Lease") => rules!(create: core::lease, update: CHANGED_CREATE),
         ("discovery.k8s.io", "EndpointSlice") => rules!(

@@ -159,6 +159,11 @@ pub(crate) fn decode_as(
             Decoded { value, strict: Vec::new() }
         }
     };
+    let has_version = decoded.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    if has_version.matches('/').count() > 1 {
+        let reason = format!("unexpected GroupVersion string: {has_version}");
+        return Err(wrong(decode::Error::unreadable(reason, body)));
+    }
     checked(decoded, names)
 }
 

@@ -232,8 +232,11 @@ pub(crate) fn delete(
     api_version: &str,
 ) -> Result<(DeleteOptions, bool), Status> {
     let (mut options, policy, dry_run) = if body.is_empty() {
+        let given = |name: &str| Some(query.text(name)).filter(|text| !text.is_empty()).map(Box::from);
         let options = DeleteOptions {
             grace: number(query, "gracePeriodSeconds")?,
+            uid: given("uid"),
+            resource_version: given("resourceVersion"),
             orphan: query.get("orphanDependents").map(|_| query.flag("orphanDependents")),
             ..DeleteOptions::default()
         };

@@ -19,7 +19,8 @@ use super::pipeline::authorize;
 use super::table::Include;
 use super::{Body, State, subresource, watch};
 use crate::registry::{
-    Call, DeleteOptions, Deleted, Options, PatchType, Scope, Start, Warnings, check_fields, no_such_resource,
+    Call, DeleteOptions, Deleted, Options, PatchType, Scope, Start, Warnings, check_fields, meta,
+    no_such_resource,
 };
 use crate::request::{Attributes, RequestInfo, User};
 
@@ -65,15 +66,19 @@ pub(crate) async fn answer(
         now: state.registry.now(),
     };
     let warnings = call.warnings.clone();
-    if let Some(warning) = deprecated(&kind) {
-        warnings.add(warning);
-    }
-    let mut context = Context { state, parts, info, body, call, view: View::new(kind, version) };
+    let mut context = Context { state, parts, info, body, call, view: View::new(kind.clone(), version) };
     if let Some(warning) = context.call.kind.facts(version).and_then(|facts| facts.warning.as_deref()) {
         context.call.warnings.add(warning);
     }
     let response = match context.check_scope() {
-        Ok(()) => context.dispatch().await,
+        Ok(()) => {
+            // What is not served says nothing.
+            let served = at.subresource.is_empty() || kind.subresource(&at.subresource).is_some();
+            if let Some(warning) = deprecated(&kind).filter(|_| served) {
+                warnings.add(warning);
+            }
+            context.dispatch().await
+        }
         Err(status) => Err(status),
     };
     let mut response = response.unwrap_or_else(|status| output::failure(&status));
@@ -254,7 +259,8 @@ impl Context<'_> {
     }
 
     /// The old way to bind a pod: the binding's name is the pod's.
-    async fn bind(&self, accept: Accept, binding: carrack_api::Value) -> Result<Response<Body>, Status> {
+    async fn bind(&self, accept: Accept, mut binding: carrack_api::Value) -> Result<Response<Body>, Status> {
+        meta::settle_namespace(&self.call, &mut binding)?;
         let kinds = self.state.registry.kinds();
         let (pods, version) = kinds.resource("", "v1", "pods").ok_or_else(no_such_resource)?;
         let name = binding["metadata"]["name"].as_str().unwrap_or_default().into();

@@ -2,7 +2,7 @@
 //! (After `registry/core/pod/storage.BindingREST`.)
 
 use carrack_api::status::Status;
-use carrack_api::{Value, field};
+use carrack_api::{Value, field, validation};
 use serde_json::json;
 
 use super::call::Call;
@@ -18,7 +18,13 @@ impl Registry {
     pub async fn bind(&self, call: &Call, binding: &Value) -> Result<(), Status> {
         let target = &binding["target"];
         let node = target["name"].as_str().unwrap_or_default();
-        check_target(call, target, node)?;
+        check_target(target, node)?;
+        if call.name.is_empty() {
+            return Err(Status::bad_request("Name parameter required."));
+        }
+        if let Some(wrong) = validation::names::path_segment(&call.name).first() {
+            return Err(Status::bad_request(format!("Name parameter invalid: {:?}: {wrong}", call.name)));
+        }
         let uid = meta::text(binding, "uid").to_owned();
         let version = meta::text(binding, "resourceVersion").to_owned();
         self.modify(call, |pod| {
@@ -71,18 +77,26 @@ fn scheduled(pod: &mut Value, now: &str) {
     }
 }
 
-fn check_target(call: &Call, target: &Value, node: &str) -> Result<(), Status> {
+fn check_target(target: &Value, node: &str) -> Result<(), Status> {
     let path = field::Path::ROOT;
     let path = path.child("target");
     let mut errors = Vec::new();
     let kind = target["kind"].as_str().unwrap_or_default();
     if !matches!(kind, "" | "Node") {
-        errors.push(field::Error::not_supported(&path.child("kind"), kind, &["Node", "<empty>"]));
+        errors.push(field::Error::unlisted(&path.child("kind"), kind, &["Node", "<empty>"]));
     }
     if node.is_empty() {
         errors.push(field::Error::required(&path.child("name"), ""));
     }
-    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("", "Binding", &call.name, &errors)) }
+    // (Upstream returns the bare sentences, which makes a failure of the server of them.)
+    match &errors[..] {
+        [] => Ok(()),
+        [one] => Err(Status::other(500, "", one.to_string())),
+        all => {
+            let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+            Err(Status::other(500, "", format!("[{}]", all.join(", "))))
+        }
+    }
 }
 
 fn conflict(call: &Call, detail: &str) -> Status {

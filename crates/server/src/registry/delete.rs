@@ -239,7 +239,28 @@ fn adjust_finalizers(call: &Call, options: &DeleteOptions, object: &mut Value) {
     }
 }
 
+/// Namespaces have a check, and words, of their own.
+fn check_namespace(call: &Call, options: &DeleteOptions, current: &Record) -> Result<(), Status> {
+    let version = current.revision.to_string();
+    let checks = [
+        ("UID", &options.uid, &*current.header().uid),
+        ("ResourceVersion", &options.resource_version, &version),
+    ];
+    for (what, wanted, actual) in checks {
+        if let Some(wanted) = wanted.as_ref().filter(|wanted| ***wanted != *actual) {
+            let detail = format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}"
+            );
+            return Err(Status::conflict("", "namespaces", &call.name, &detail));
+        }
+    }
+    Ok(())
+}
+
 fn check_preconditions(call: &Call, options: &DeleteOptions, current: &Record) -> Result<(), Status> {
+    if &*call.kind.resource == "namespaces" {
+        return check_namespace(call, options, current);
+    }
     let conflict =
         |detail: String| Err(Status::conflict(&call.kind.group, &call.kind.kind, &call.name, &detail));
     let uid = &current.header().uid;
