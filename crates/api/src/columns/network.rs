@@ -21,8 +21,7 @@ pub fn cells(kind: &str, row: &Row<'_>) -> Option<Vec<Value>> {
         "ServiceCIDR" => {
             vec![row.name(), texts(spec, "cidrs").collect::<Vec<_>>().join(",").into(), row.age()]
         }
-        // (Upstream's row has an age besides, for which there is no column.)
-        "IPAddress" => vec![row.name(), parent(spec).into(), row.age()],
+        "IPAddress" => vec![row.name(), parent(spec).into()],
         _ => return None,
     })
 }

@@ -124,9 +124,7 @@ fn yaml_goes_the_same_way() {
         ["yaml: unmarshal errors:\n  line 5: key \"kind\" already set in map", "unknown field \"spec.nope\""]
     );
     let status = yaml(&schema, root, b"a: b: c").unwrap_err().to_status("Pod", "v1");
-    assert!(
-        status.message.starts_with("the object provided is unrecognized (must be of type Pod): yaml: line 1")
-    );
+    assert!(status.message.starts_with("the object provided is unrecognized (must be of type Pod): yaml: "));
 }
 
 proptest::proptest! {
