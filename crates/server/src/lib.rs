@@ -13,6 +13,7 @@ pub mod clock;
 pub mod crd;
 pub mod encryption;
 mod files;
+mod flow;
 pub mod http;
 pub mod maintenance;
 pub mod pki;

@@ -51,14 +51,16 @@ pub async fn bootstrap(registry: &Registry, config: &BootstrapConfig) -> Result<
     ensure_all(registry, objects::in_namespaces(config)).await
 }
 
-/// Makes the default roles and bindings, or adds to them what they lack. Whoever is in
-/// `system:masters` needs none of them, so readiness need not wait for this.
+/// Makes the default roles and bindings, or adds to them what they lack, and what flow
+/// control goes by. Whoever is in `system:masters` needs none of them, so readiness need
+/// not wait for this.
 ///
 /// # Errors
 /// The first object that could not be made.
 pub async fn bootstrap_roles(registry: &Registry) -> Result<(), Status> {
     let mut objects = policy::objects();
     objects.push(objects::kubelet_client());
+    objects.extend(crate::flow::builtin::objects());
     ensure_all(registry, objects).await
 }
 

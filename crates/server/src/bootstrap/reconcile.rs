@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::auth::node::references::items;
 use crate::auth::rbac::{Rule, rules};
+use crate::flow::builtin::{self, AUTO_UPDATE_SPEC};
 
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
@@ -33,9 +34,17 @@ pub(super) fn step(current: Option<&Value>, wanted: &Value) -> Step {
     if current.pointer("/metadata/deletionTimestamp").is_some() {
         return Step::Nothing;
     }
-    let protected = current.pointer("/metadata/annotations").and_then(|a| a.get(AUTO_UPDATE));
-    if protected.is_some_and(|value| value == "false") {
+    let annotation = |name: &str| current.pointer("/metadata/annotations").and_then(|a| a.get(name));
+    if annotation(AUTO_UPDATE).is_some_and(|value| value == "false") {
         return Step::Nothing;
+    }
+    if wanted["metadata"]["annotations"].get(AUTO_UPDATE_SPEC).is_some() && !builtin::is_mandatory(wanted) {
+        // Without the annotation it is the user's once they have changed it.
+        let ours = annotation(AUTO_UPDATE_SPEC)
+            .map_or(current["metadata"]["generation"] == 1, |value| value == "true");
+        if !ours {
+            return Step::Nothing;
+        }
     }
     if wanted.get("roleRef").is_some_and(|role| current.get("roleRef") != Some(role)) {
         return Step::Replace;

@@ -1,7 +1,7 @@
 //! The edge: bytes to calls on the registry, and its answers back to bytes.
 //!
-//! Order: authentication → impersonation → authorization → (admission and) registry,
-//! with an audit record of the answer. Errors become a `Status` here and nowhere else.
+//! Order: authentication → impersonation → flow control → authorization → (admission and)
+//! registry, with an audit record of the answer. Errors become a `Status` here and nowhere else.
 
 mod accept;
 mod admin;
@@ -25,16 +25,16 @@ mod watch;
 
 use std::sync::Arc;
 
-use carrack_api::status::Status;
-use tokio::sync::{Semaphore, SemaphorePermit, watch as watch_channel};
+use tokio::sync::watch as watch_channel;
 
 pub use body::Body;
 use metrics::Metrics;
 pub(crate) use pipeline::answer;
+pub(crate) use proxy::is_streaming;
 
+use crate::flow::FlowControl;
 use crate::maintenance::Keeper;
 use crate::registry::Registry;
-use crate::request::{Attributes, User};
 use crate::seams::{Audit, Authenticator, Authorizer, Check, Impersonator, NodeDialer};
 use crate::server::Config;
 
@@ -59,10 +59,9 @@ pub(crate) struct Document {
     pub(crate) body: String,
 }
 
-/// Reads that may be served at once; watches and streams are not counted.
-const READS_IN_FLIGHT: usize = 400;
-/// Writes that may be served at once.
-const WRITES_IN_FLIGHT: usize = 200;
+/// Requests that may be served at once, in kube-apiserver's numbers: 400 that read and 200
+/// that write. Watches count until they have begun, streams into pods not at all.
+const IN_FLIGHT: usize = 400 + 200;
 
 /// What every request needs.
 pub(crate) struct State {
@@ -71,31 +70,13 @@ pub(crate) struct State {
     pub(crate) metrics: Metrics,
     /// Turns true when the server shuts down: watches end then.
     pub(crate) closing: watch_channel::Sender<bool>,
-    reads: Semaphore,
-    writes: Semaphore,
+    pub(crate) flow: FlowControl,
 }
 
 impl State {
     pub(crate) fn new(parts: Parts, registry: Arc<Registry>) -> Self {
-        let (reads, writes) = (Semaphore::new(READS_IN_FLIGHT), Semaphore::new(WRITES_IN_FLIGHT));
+        let flow = FlowControl::new(registry.store().clone(), IN_FLIGHT);
         let closing = watch_channel::Sender::new(false);
-        Self { parts, registry, metrics: Metrics::new(), closing, reads, writes }
-    }
-
-    /// A place among the requests that are being served.
-    ///
-    /// # Errors
-    /// 429 when there is none. The cluster's own machinery always has one.
-    pub(crate) fn admit_in_flight(
-        &self,
-        user: &User,
-        attributes: &Attributes,
-    ) -> Result<Option<SemaphorePermit<'_>>, Status> {
-        if &*attributes.verb == "watch" || user.in_group("system:masters") {
-            return Ok(None);
-        }
-        let places = if attributes.is_read_only() { &self.reads } else { &self.writes };
-        let busy = |_| Status::too_many_requests("Too many requests, please try again later.", 1);
-        places.try_acquire().map(Some).map_err(busy)
+        Self { parts, registry, metrics: Metrics::new(), closing, flow }
     }
 }

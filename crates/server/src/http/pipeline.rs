@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::{Request, Response};
 
 use super::{Body, State, admin, compress, input, output, paths, resource};
+use crate::flow::Headers;
 use crate::request::{Attributes, PeerCertificates, RequestInfo, User};
 use crate::seams::{AuditEvent, Decision};
 
@@ -22,10 +23,11 @@ where
         Err(error) => return output::failure(&Status::bad_request(error.to_string())),
     };
     let began = std::time::Instant::now();
-    let response = match admit(state, &parts, &info.attributes).await {
+    let response = match identify(state, &parts, &info.attributes).await {
         Ok((user, impersonated)) => {
             let acting = impersonated.clone().unwrap_or_else(|| user.clone());
-            let response = serve(state, &mut parts, &info, acting, body).await;
+            let (headers, mut response) = controlled(state, &mut parts, &info, acting, body).await;
+            headers.put(response.headers_mut());
             if let Some(audit) = &state.parts.audit {
                 audit.record(&AuditEvent {
                     user: &user,
@@ -41,6 +43,30 @@ where
     let response = output::fit_failure(response, &parts.headers, &info.query);
     state.metrics.observe(&info, response.status().as_u16(), began.elapsed());
     compress::fit(response, &parts.headers, parts.extensions.get::<compress::Remote>()).await
+}
+
+/// Serves a request when flow control lets it and its user may, and says how it was sorted.
+async fn controlled<B>(
+    state: &State,
+    parts: &mut Parts,
+    info: &RequestInfo,
+    user: User,
+    body: B,
+) -> (Headers, Response<Body>)
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (headers, seat) = state.flow.admit(&user, info).await;
+    let response = match seat {
+        // Held until there is an answer; a watch goes on without one.
+        Ok(_seat) => match authorize(state, &user, &info.attributes).await {
+            Ok(()) => serve(state, parts, info, user, body).await,
+            Err(status) => refused(&status),
+        },
+        Err(status) => refused(&status),
+    };
+    (headers, response)
 }
 
 /// Refuses before anything is served. What is forbidden may repeat parts of the path, and
@@ -73,7 +99,6 @@ where
         if !matches!(&*info.attributes.verb, "watch" | "proxy") {
             check_timeout(info.query.text("timeout"))?;
         }
-        let _slot = state.admit_in_flight(&user, &info.attributes)?;
         let work = async {
             let body = input::collect(body, state.parts.config.body_limit).await?;
             resource::answer(state, parts, info, user, kind, version, body).await
@@ -113,8 +138,8 @@ fn check_timeout(text: &str) -> Result<(), Status> {
     if number.is_empty() { refuse(format!("invalid duration {text:?}")) } else { Ok(()) }
 }
 
-/// Who asks (and as whom), if they may.
-async fn admit(
+/// Who asks (and as whom).
+async fn identify(
     state: &State,
     parts: &Parts,
     attributes: &Attributes,
@@ -124,7 +149,6 @@ async fn admit(
         Some(impersonator) => impersonator.impersonate(parts, &user, attributes).await?,
         None => None,
     };
-    authorize(state, impersonated.as_ref().unwrap_or(&user), attributes).await?;
     Ok((user, impersonated))
 }
 
