@@ -11,7 +11,7 @@ export CARGO_TERM_COLOR ?= auto
 
 -include upstream.mk
 
-.PHONY: help build up down test lint unit lab deny test-crash bench bench-node differential scheduler-differential conformance-api programs clean
+.PHONY: help build up down test lint unit lab deny test-crash bench bench-node bench-scheduler scale differential scheduler-differential conformance-api programs clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -46,12 +46,19 @@ test-crash: ## Kill an API server 200 times at random moments of a load of write
 	KILLS=200 cargo test --package carrack-lab --test server_crash -- --nocapture
 
 bench: build ## Compare with kube-apiserver + etcd and the null server on this machine
-	$(MAKE) $(UPSTREAM_BIN)/kube-apiserver $(UPSTREAM_BIN)/etcd
+	$(MAKE) $(addprefix $(UPSTREAM_BIN)/,kube-apiserver etcd kubectl)
 	CARRACK_BIN=$(RELEASE) cargo run --release --package carrack-lab --bin bench
 
 bench-node: build ## Start pods on a node of its own and watch what it costs when idle; ONE_BY_ONE, AT_ONCE, IDLE
 	cargo build --release --package carrack-lab --bins
 	CARRACK_BIN=$(abspath $(RELEASE)) cargo run --release --package carrack-lab --bin node
+
+bench-scheduler: build ## How fast pods are placed, compared with kube-scheduler on this machine
+	$(MAKE) $(addprefix $(UPSTREAM_BIN)/,kube-apiserver etcd kubectl kube-scheduler)
+	CARRACK_BIN=$(RELEASE) cargo run --release --package carrack-lab --bin bench_scheduler
+
+scale: build ## 5,000 simulated nodes, 100,000 pods, then pods coming and going; NODES, PODS, CHURN (seconds) choose others
+	CARRACK_BIN=$(abspath $(RELEASE)) NODES=$(NODES) PODS=$(PODS) CHURN=$(CHURN) cargo run --release --package carrack-lab --bin scale
 
 differential: ## Send the same requests to upstream's kube-apiserver and to Carrack; SEED, CASES, KINDS choose them
 	cargo build --package carrack

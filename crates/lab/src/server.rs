@@ -38,6 +38,16 @@ impl Server {
         self.data.with_extension("log")
     }
 
+    /// Where the administrator's kubeconfig lies, once it has been started.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data.join("kubeconfig")
+    }
+
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     /// A command of the binary on the data directory.
     ///
     /// # Errors
@@ -103,7 +113,7 @@ impl Server {
     /// # Errors
     /// The server has not been started yet.
     pub fn client(&self) -> Result<kube::Client> {
-        let kubeconfig = std::fs::read_to_string(self.data.join("kubeconfig"))?;
+        let kubeconfig = std::fs::read_to_string(self.kubeconfig())?;
         let (endpoint, credentials) = writes::credentials(&kubeconfig)?;
         Ok(connect(&endpoint, &credentials)?)
     }

@@ -4,8 +4,10 @@
 //! Everything listens on the loopback, every run is bounded, and ratios, not single
 //! figures, are what to quote: machines are noisy.
 
+pub mod large;
 pub mod node;
 pub mod report;
+pub mod scheduling;
 pub mod servers;
 
 use std::path::{Path, PathBuf};
@@ -28,20 +30,25 @@ pub struct Load {
     pub clients: usize,
     /// Watches in the fan-out phase.
     pub watchers: usize,
+    /// Watches in a second fan-out, at the end; none when 0.
+    pub wide: usize,
     /// Rounds; each runs every server once, and the medians are reported.
     pub rounds: usize,
 }
 
-/// The load program and the null server, built from their sources.
+/// The load programs and the null server, built from their sources.
 pub struct Programs {
     /// Drives a server.
     pub apiload: PathBuf,
+    /// Has pods placed.
+    pub schedload: PathBuf,
     /// Does no work.
     pub nullserver: PathBuf,
 }
 
 impl Programs {
-    /// Builds them from `sources` (the directory with `apiload/` and `nullserver/`).
+    /// Builds them from `sources` (the directory with `apiload/`, `nullserver/` and
+    /// `schedload/`).
     ///
     /// # Errors
     /// Go is missing, or the sources are.
@@ -61,7 +68,8 @@ impl Programs {
             run(go, Duration::from_secs(300))?;
             Ok(program)
         };
-        Ok(Self { apiload: build("apiload")?, nullserver: build("nullserver")? })
+        let (apiload, schedload) = (build("apiload")?, build("schedload")?);
+        Ok(Self { apiload, schedload, nullserver: build("nullserver")? })
     }
 }
 
@@ -70,6 +78,8 @@ impl Programs {
 pub struct Figures {
     /// apiload's JSON.
     pub load: Value,
+    /// apiload's figures of the second fan-out; null without one.
+    pub wide: Value,
     /// Resident memory after the run, in MB.
     pub after_mb: f64,
 }
@@ -79,11 +89,34 @@ pub struct Figures {
 /// # Errors
 /// The load program fails.
 pub fn drive(programs: &Programs, server: &Running, load: &Load) -> Result<Figures> {
+    let numbers = [("-n", load.pods), ("-c", load.clients), ("-watchers", load.watchers)];
+    let figures = apiload(programs, server, &numbers, &["-pids", &server.pids()])?;
+    let after_mb = server.memory_mb();
+    let wide = match load.wide {
+        0 => Value::Null,
+        watchers => {
+            let numbers = [("-n", load.clients), ("-c", load.clients), ("-watchers", watchers)];
+            apiload(programs, server, &numbers, &["-namespace", "wide"])?["watch_fanout"].take()
+        }
+    };
+    Ok(Figures { load: figures, wide, after_mb })
+}
+
+/// Runs apiload with these flags; answers with what it prints.
+///
+/// # Errors
+/// It fails.
+pub fn apiload(
+    programs: &Programs,
+    server: &Running,
+    numbers: &[(&str, usize)],
+    more: &[&str],
+) -> Result<Value> {
     let mut command = Command::new(&programs.apiload);
-    command.args(["-server", &server.url, "-c", &load.clients.to_string(), "-n", &load.pods.to_string()]);
-    command.args(["-watchers", &load.watchers.to_string(), "-pids", &server.pids()]);
-    command.args(&server.credentials);
+    command.args(["-server", &server.url]).args(&server.credentials).args(more);
+    for (flag, number) in numbers {
+        command.arg(flag).arg(number.to_string());
+    }
     let text = run(command, Duration::from_secs(1800))?;
-    let load = serde_json::from_str(&text).with_context(|| format!("apiload said {text}"))?;
-    Ok(Figures { load, after_mb: server.memory_mb() })
+    serde_json::from_str(&text).with_context(|| format!("apiload said {text}"))
 }

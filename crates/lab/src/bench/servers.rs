@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::Programs;
 use crate::machine::{run, until};
 use crate::paths;
+use crate::process::Usage;
 
 /// The bearer token of the peer's administrator, on the loopback, for one run.
 const TOKEN: &str = "bench-token-of-one-run";
@@ -37,12 +38,39 @@ impl Running {
 
     /// Resident memory of the processes in MB.
     pub fn memory_mb(&self) -> f64 {
-        let resident = |pid: u32| -> f64 {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-            line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
-        };
-        self.processes.iter().map(|p| resident(p.id())).sum()
+        self.processes.iter().map(|p| Usage::of(p.id()).memory_mb).sum()
+    }
+
+    /// Processor time of the processes so far, in seconds.
+    pub fn cpu(&self) -> f64 {
+        self.processes.iter().map(|p| Usage::of(p.id()).cpu).sum()
+    }
+
+    /// Starts kube-scheduler beside upstream's server, with its client's limits raised.
+    ///
+    /// # Errors
+    /// It has not been built, or does not start.
+    pub fn add_scheduler(&mut self) -> Result<()> {
+        let dir = self._dir.path();
+        let kubeconfig = dir.join("scheduler.kubeconfig");
+        fs::write(&kubeconfig, token_kubeconfig(&self.url))?;
+        let port = free_port()?;
+        let arguments = [
+            format!("--kubeconfig={}", kubeconfig.display()),
+            format!("--authentication-kubeconfig={}", kubeconfig.display()),
+            format!("--authorization-kubeconfig={}", kubeconfig.display()),
+            format!("--cert-dir={}", dir.join("scheduler").display()),
+            format!("--secure-port={port}"),
+            "--bind-address=127.0.0.1".into(),
+            "--leader-elect=false".into(),
+            "--kube-api-qps=5000".into(),
+            "--kube-api-burst=5000".into(),
+        ];
+        let log = dir.join("scheduler.log");
+        let mut process = start(&paths::upstream("kube-scheduler")?, &arguments, &log)?;
+        listening(&format!("127.0.0.1:{port}"), &mut process, &log)?;
+        self.processes.push(process);
+        Ok(())
     }
 
     /// Size of one stored pod, as the server answers it.
@@ -60,6 +88,16 @@ impl Running {
         let (rate, mib) = rate.zip(mib).context("apiload reported no size")?;
         Ok((mib * 1_048_576.0 / rate).round() as usize)
     }
+}
+
+/// How the peer's administrator reaches it by his token.
+fn token_kubeconfig(url: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: bench\n\
+         clusters: [{{name: bench, cluster: {{server: {url}, insecure-skip-tls-verify: true}}}}]\n\
+         users: [{{name: bench, user: {{token: {TOKEN}}}}}]\n\
+         contexts: [{{name: bench, context: {{cluster: bench, user: bench}}}}]\n"
+    )
 }
 
 impl Drop for Running {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use carrack_lab::bench::report::{self, Runs};
-use carrack_lab::bench::{Load, Programs, drive, servers};
+use carrack_lab::bench::{Load, Programs, drive, large, servers};
 
 /// Nobody makes service accounts there: its controllers do not run.
 const NO_ACCOUNTS: &str = "--disable-admission-plugins=ServiceAccount";
@@ -23,6 +23,7 @@ fn main() -> Result<()> {
         pods: setting("PODS", 10_000)?,
         clients: setting("CLIENTS", 32)?,
         watchers: setting("WATCHERS", 100)?,
+        wide: setting("WIDE", 1000)?,
         rounds: setting("ROUNDS", 3)?,
     };
     let only_ours = std::env::var_os("ONLY_CARRACK").is_some();
@@ -40,8 +41,16 @@ fn main() -> Result<()> {
         println!("round {round}: carrack");
         runs.carrack.push(drive(&programs, &servers::carrack(&[])?, &load)?);
     }
+    println!("\n{}", report::table(&runs, 5.0, 0.5));
+    let mut raw = report::raw(&runs);
+    let many = setting("LARGE", 100_000)?;
+    if many > 0 {
+        let large = large::measure(&programs, &servers::carrack(&[])?, many)?;
+        println!("{}", large.report());
+        raw["large"] = large.raw();
+    }
     let out = carrack_lab::paths::target().join("bench/figures.json");
-    std::fs::write(&out, serde_json::to_vec_pretty(&report::raw(&runs))?)?;
-    println!("\n{}\nall figures: {}", report::table(&runs, 5.0, 0.5), out.display());
+    std::fs::write(&out, serde_json::to_vec_pretty(&raw)?)?;
+    println!("all figures: {}", out.display());
     Ok(())
 }
