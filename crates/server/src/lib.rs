@@ -12,7 +12,7 @@ pub mod bootstrap;
 pub mod clock;
 pub mod crd;
 pub mod encryption;
-mod files;
+pub mod files;
 mod flow;
 pub mod http;
 pub mod maintenance;

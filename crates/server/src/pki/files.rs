@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::PkiError;
@@ -12,10 +11,9 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> PkiError {
     move |source| PkiError::Io { path, source }
 }
 
-/// Makes a directory (and those above it) that only its owner may enter; one that is
-/// there already is left as it is, for an administrator may have opened it on purpose.
+/// Makes a directory, and those above it, that only its owner may enter.
 pub(super) fn private_dir(path: &Path) -> Result<(), PkiError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed(path))
+    crate::files::private_dir(path).map_err(failed(path))
 }
 
 /// The text of a file; `None` when there is none.

@@ -1,7 +1,9 @@
 //! Making certificates: the CA, and leaves under it.
 //!
-//! Leaves live a year and are renewed when a third of that is left; the CA lives ten
-//! years. `NotBefore` lies five minutes back, for peers whose clock is behind.
+//! Leaves live a year, the CA's certificate ten; both are renewed when a third of that is
+//! left, the CA's at a start and with the same key and name, so that what it has signed
+//! stays good. What a clock that was ahead has dated into the future is renewed too.
+//! `NotBefore` lies five minutes back, for peers whose clock is behind.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,6 +22,8 @@ use super::{Identity, PkiError};
 const SLACK: SignedDuration = SignedDuration::from_mins(5);
 const CA_LIFE: SignedDuration = SignedDuration::from_hours(24 * 3653);
 const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 365);
+/// What the names of our CAs begin with.
+const CA_NAME: &str = "carrack-ca@";
 
 /// What a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,19 +97,40 @@ impl Subject {
 impl Authority {
     /// A new CA; returns its key in PEM too, for the file.
     pub(super) fn create(now: Timestamp) -> Result<(Self, String), PkiError> {
+        let key = KeyPair::generate()?;
+        let pem_key = key.serialize_pem();
+        // Unlike any other cluster's, so that a stale kubeconfig fails clearly.
+        Ok((Self::certify(&format!("{CA_NAME}{}", now.as_second()), key, now)?, pem_key))
+    }
+
+    /// The CA with a certificate of its own that begins now.
+    fn certify(name: &str, key: KeyPair, now: Timestamp) -> Result<Self, PkiError> {
         let mut params = CertificateParams::default();
         live(&mut params, now, CA_LIFE);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         params.distinguished_name = DistinguishedName::new();
-        // Unlike any other cluster's, so that a stale kubeconfig fails clearly.
-        params.distinguished_name.push(DnType::CommonName, format!("carrack-ca@{}", now.as_second()));
-        let key = KeyPair::generate()?;
-        let pem_key = key.serialize_pem();
+        params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.self_signed(&key)?;
         let (pem, der) = (certificate.pem(), certificate.der().clone());
-        Ok((Self { issuer: Issuer::new(params, key), pem, der }, pem_key))
+        Ok(Self { issuer: Issuer::new(params, key), pem, der })
+    }
+
+    /// The same CA, key and name, with a certificate that begins now; `None` while the one
+    /// that it has is good, and always for a CA that was not made here.
+    pub(super) fn renewed(&self, now: Timestamp) -> Result<Option<Self>, PkiError> {
+        if is_fresh(&self.pem, now) {
+            return Ok(None);
+        }
+        let name = X509Certificate::from_der(&self.der).ok().and_then(|(_, ca)| {
+            let mut parts = ca.subject().iter_attributes();
+            let name = parts.next()?.as_str().ok()?.to_owned();
+            (name.starts_with(CA_NAME) && parts.next().is_none()).then_some(name)
+        });
+        let Some(name) = name else { return Ok(None) };
+        let key = KeyPair::from_pem(&self.key().serialize_pem())?;
+        Self::certify(&name, key, now).map(Some)
     }
 
     /// A CA from its file.
@@ -151,18 +176,29 @@ impl Authority {
             let ours = leaf.issuer() == ca.subject()
                 && leaf.verify_signature(Some(ca.public_key())).is_ok()
                 && leaf.public_key().subject_public_key.data == key.public_key_raw();
-            Some(ours && names_of(&leaf)? == names_wanted(subject) && now < renew_at(&identity.certificate)?)
+            Some(ours && names_of(&leaf)? == names_wanted(subject) && is_fresh(&identity.certificate, now))
         };
         check().unwrap_or(false)
     }
 }
 
-/// When a certificate has a third of its life left.
-pub(super) fn renew_at(certificate: &str) -> Option<Timestamp> {
+/// From when on a certificate is good, and when it has a third of its life left.
+fn term(certificate: &str) -> Option<(Timestamp, Timestamp)> {
     let der = CertificateDer::from_pem_slice(certificate.as_bytes()).ok()?;
     let (_, leaf) = X509Certificate::from_der(&der).ok()?;
     let (from, to) = (leaf.validity().not_before.timestamp(), leaf.validity().not_after.timestamp());
-    Timestamp::from_second(to - (to - from) / 3).ok()
+    Some((Timestamp::from_second(from).ok()?, Timestamp::from_second(to - (to - from) / 3).ok()?))
+}
+
+/// When a certificate has a third of its life left.
+pub(super) fn renew_at(certificate: &str) -> Option<Timestamp> {
+    term(certificate).map(|(_, due)| due)
+}
+
+/// Whether a certificate is good and lasts a while; not one from a time when the clock was
+/// ahead of `now`.
+pub(super) fn is_fresh(certificate: &str, now: Timestamp) -> bool {
+    term(certificate).is_some_and(|(from, due)| (from..due).contains(&now))
 }
 
 /// A private key's PKCS #8 bytes.

@@ -1,11 +1,12 @@
 //! The cluster's certificates and keys: one CA, one service-account key, the API's
 //! serving certificate, and identities for people and components.
 //!
-//! All keys are ECDSA P-256. What must never change once made (the CA and the
-//! service-account key) is one file, so that no crash leaves half of it; all else is
+//! All keys are ECDSA P-256. What must never change once made (the keys of the CA and of
+//! service-account tokens) is one file, so that no crash leaves half of it; all else is
 //! derived, kept only so that it need not be made anew at every start, and made anew
-//! whenever it does not fit: names changed, less than a third of its life left, or
-//! damaged. Time is an argument. Keys are never logged.
+//! whenever it does not fit: names changed, less than a third of its life left, not good
+//! yet since the clock was set back, or damaged. The CA's certificate is made anew at a
+//! start, for its key. Time is an argument. Keys are never logged.
 
 mod files;
 mod issue;
@@ -285,8 +286,7 @@ impl Pki {
         let path = self.dir.join("kubeconfig");
         let fits = files::read(&path)?.is_some_and(|text| {
             kubeconfig::fits(&text, &self.names.url, self.ca_pem())
-                && kubeconfig::certificate(&text)
-                    .is_some_and(|pem| issue::renew_at(&pem).is_some_and(|due| now < due))
+                && kubeconfig::certificate(&text).is_some_and(|pem| issue::is_fresh(&pem, now))
         });
         if fits {
             return Ok(());
@@ -296,7 +296,8 @@ impl Pki {
     }
 }
 
-/// The CA and the token keys: read, or made and written in one piece.
+/// The CA and the token keys: read, or made and written in one piece. A certificate of the
+/// CA that runs out is replaced in the same way; the keys stay.
 fn open_cluster(path: &Path, now: Timestamp) -> Result<(Authority, Vec<Vec<u8>>), PkiError> {
     if let Some(text) = files::read(path)? {
         let malformed =
@@ -311,7 +312,11 @@ fn open_cluster(path: &Path, now: Timestamp) -> Result<(Authority, Vec<Vec<u8>>)
         if tokens.is_empty() {
             return Err(malformed("the key for service-account tokens is missing"));
         }
-        return Ok((authority, tokens));
+        let Some(renewed) = authority.renewed(now)? else { return Ok((authority, tokens)) };
+        tracing::warn!("the CA's certificate is made anew, for the same key; old copies of it run out");
+        let kept = blocks[1..].iter().map(String::as_str);
+        files::write(path, &std::iter::once(renewed.pem()).chain(kept).collect::<String>())?;
+        return Ok((renewed, tokens));
     }
     let (authority, key) = Authority::create(now)?;
     let token = rcgen::KeyPair::generate()?;

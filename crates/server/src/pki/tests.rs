@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::ServerName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -59,6 +61,32 @@ fn keeps_what_fits_and_renews_what_does_not() {
     std::fs::write(dir.join("pki/cluster.pem"), &made.0[..made.0.len() / 2]).unwrap();
     let error = Pki::open_or_create(dir, names(), now()).err().unwrap();
     assert!(matches!(error, PkiError::Malformed { .. }), "{error}");
+}
+
+#[test]
+fn a_clock_that_was_wrong_leaves_nothing_that_is_not_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let first = Pki::open_or_create(dir, names(), now()).unwrap();
+    let keys = file(dir, "pki/cluster.pem").split_off(first.ca_pem().len());
+    let mut last = first.ca_pem().to_owned();
+    // Years ahead, rightly again, past the end of the CA, rightly, and years behind.
+    for (years_ahead, renews_ca) in [(5, false), (0, false), (12, true), (0, true), (-20, true), (0, true)] {
+        let at = now() + years(years_ahead);
+        let pki = Pki::open_or_create(dir, names(), at).unwrap();
+        assert_eq!(last != pki.ca_pem(), renews_ca, "{years_ahead}");
+        last = pki.ca_pem().to_owned();
+        let admin = kubeconfig::certificate(&file(dir, "kubeconfig")).unwrap();
+        for pem in [&last, &file(dir, "pki/apiserver.pem"), &admin] {
+            assert!(issue::is_fresh(pem, at), "{years_ahead}: {pem}");
+        }
+        assert!(file(dir, "kubeconfig").contains(&STANDARD.encode(&last)), "{years_ahead}");
+        // The same key under the same name: what it signed before is still its own.
+        assert_eq!(file(dir, "pki/cluster.pem").strip_prefix(&last), Some(&*keys), "{years_ahead}");
+        let (der, old) = (pki.ca_der(), first.ca_der());
+        let [(_, ca), (_, old)] = [&der, &old].map(|der| X509Certificate::from_der(der).unwrap());
+        assert_eq!((ca.subject(), ca.public_key()), (old.subject(), old.public_key()), "{years_ahead}");
+    }
 }
 
 #[test]
