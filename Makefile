@@ -11,7 +11,7 @@ export CARGO_TERM_COLOR ?= auto
 
 -include upstream.mk
 
-.PHONY: help build up down test lint unit lab deny test-crash bench bench-node bench-scheduler scale differential scheduler-differential conformance-api programs clean
+.PHONY: help build up down test lint unit lab deny test-crash test-vm bench bench-node bench-scheduler scale differential scheduler-differential conformance-api programs clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -44,6 +44,11 @@ lab: ## Whole clusters in network namespaces, driven by upstream's kubectl
 test-crash: ## Kill an API server 200 times at random moments of a load of writes
 	cargo build --package carrack
 	KILLS=200 cargo test --package carrack-lab --test server_crash -- --nocapture
+
+test-vm: ## Cut the power of a virtual machine, under load and in first starts; set its clock wrongly
+	@command -v qemu-system-x86_64 >/dev/null || { echo "needs qemu: apt-get install --no-install-recommends qemu-system-x86"; exit 1; }
+	$(MAKE) build $(UPSTREAM_BIN)/kubectl
+	CARRACK_BIN=$(abspath $(RELEASE)) cargo run --package carrack-lab --bin vm
 
 bench: build ## Compare with kube-apiserver + etcd and the null server on this machine
 	$(MAKE) $(addprefix $(UPSTREAM_BIN)/,kube-apiserver etcd kubectl)

@@ -9,6 +9,7 @@ pub mod bench;
 pub mod cluster;
 pub mod conformance;
 pub mod differential;
+pub mod follow;
 pub mod https;
 pub mod images;
 pub mod load;
@@ -21,7 +22,9 @@ pub mod registry;
 pub mod scale;
 pub mod script;
 pub mod server;
+pub mod services;
 pub mod traces;
+pub mod vm;
 pub mod writes;
 
 pub use cluster::Cluster;

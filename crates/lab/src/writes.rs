@@ -127,6 +127,17 @@ pub async fn send(client: &kube::Client, method: &str, path: &str, body: &Value)
     tokio::time::timeout(Duration::from_secs(5), exchange).await.ok()?
 }
 
+/// Makes the ConfigMap that a writer patches.
+///
+/// # Errors
+/// It cannot be made.
+pub async fn prepare(number: usize, client: &kube::Client) -> Result<()> {
+    let body = json!({"metadata": {"name": format!("own-{number}")}, "data": {"n": "0"}});
+    let made = send(client, "POST", MAPS, &body).await;
+    ensure!(made.as_ref().is_some_and(|(code, _)| *code == 201), "own-{number}: {made:?}");
+    Ok(())
+}
+
 /// Creates ConfigMaps and patches one of its own, until told to stop.
 pub async fn writer(number: usize, client: kube::Client, noted: Arc<Acknowledged>, stop: Arc<AtomicBool>) {
     let own = format!("own-{number}");
@@ -151,6 +162,26 @@ pub async fn writer(number: usize, client: kube::Client, noted: Arc<Acknowledged
             let revision = noted.told(before, &object);
             lock(&noted.patched).insert(own.clone(), (n, revision));
         }
+    }
+}
+
+/// Renews a Lease, which may be acknowledged before it is on disk: what is told of it may
+/// be lost, but its revisions are not given out again. Until told to stop.
+pub async fn beat(client: kube::Client, noted: Arc<Acknowledged>, stop: Arc<AtomicBool>) {
+    const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    let body = json!({"metadata": {"name": "load"}, "spec": {"holderIdentity": "load"}});
+    for n in 1u64.. {
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let before = noted.newest();
+        let patch = json!({"spec": {"leaseTransitions": n % 1_000_000}});
+        match send(&client, "PATCH", &format!("{LEASES}/load"), &patch).await {
+            Some((200, object)) => drop(noted.told(before, &object)),
+            Some((404, _)) => drop(send(&client, "POST", LEASES, &body).await),
+            _ => {}
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
