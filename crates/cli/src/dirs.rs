@@ -2,11 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use carrack_network::plan::Prefix;
+use carrack_server::files;
 use nix::fcntl::{Flock, FlockArg};
 
 /// Version of the directory's layout, in its file `format`.
@@ -30,7 +31,7 @@ impl Dirs {
     /// When it was written by a newer version, or cannot be made.
     pub fn open(root: &Path) -> Result<Self> {
         let make = || {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+            files::private_dir(root)?;
             fs::canonicalize(root)
         };
         let root = make().with_context(|| format!("cannot make the data directory {}", root.display()))?;
@@ -175,20 +176,13 @@ impl Held {
     }
 }
 
-/// Writes a file that only its owner can read, all or nothing.
+/// Writes a file that only its owner can read, all or nothing; it is on disk when this
+/// returns.
 ///
 /// # Errors
 /// When it cannot be written, naming the path.
 pub fn write_private(path: &Path, content: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("new");
-    let write = || -> std::io::Result<()> {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    files::write(path, content).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
