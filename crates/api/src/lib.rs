@@ -35,6 +35,7 @@ mod tree;
 mod unified;
 pub mod validation;
 pub mod warnings;
+mod wire;
 pub mod yaml;
 
 pub use key::Key;

@@ -172,15 +172,19 @@ impl Record {
     /// or empty, as in the items of a built-in list. `revision` is usually
     /// `self.revision`; a DELETED event passes the deletion's.
     pub fn splice(&self, out: &mut Vec<u8>, types: &[u8], revision: Revision) {
+        self.splice_with(out, types, revision, self.content.managed());
+    }
+
+    fn splice_with(&self, out: &mut Vec<u8>, types: &[u8], revision: Revision, managed: &[u8]) {
         let content = &self.content;
         out.reserve(content.size() + types.len() + 80);
         out.push(b'{');
         out.extend_from_slice(types);
         out.extend_from_slice(b"\"metadata\":{");
         out.extend_from_slice(content.meta());
-        if !content.managed().is_empty() {
+        if !managed.is_empty() {
             out.extend_from_slice(b",\"managedFields\":");
-            out.extend_from_slice(content.managed());
+            out.extend_from_slice(managed);
         }
         out.extend_from_slice(b",\"resourceVersion\":\"");
         let mut digits = [0u8; 20];
@@ -209,9 +213,21 @@ impl Record {
         serde_json::from_slice(&self.to_json()).expect("a record's segments were encoded from a tree")
     }
 
-    /// Decodes into a typed struct.
+    /// As [`decode`](Self::decode), without managedFields: half of many an object, and
+    /// nobody decides on them. Never to be written back whole.
+    pub fn decode_lean(&self) -> Value {
+        serde_json::from_slice(&self.lean()).expect("a record's segments were encoded from a tree")
+    }
+
+    /// Decodes into a typed struct, which finds no managedFields.
     pub fn decode_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.to_json())
+        serde_json::from_slice(&self.lean())
+    }
+
+    fn lean(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.splice_with(&mut out, &self.types(), self.revision, &[]);
+        out
     }
 
     /// Reads an object that came over the wire (a list item or watch event of
@@ -248,7 +264,11 @@ impl Record {
 // === impl Header ===
 
 impl Header {
-    fn read<S: AsRef<str>>(top: &Map<String, Value>, meta: &Map<String, Value>, selectable: &[S]) -> Self {
+    pub(crate) fn read<S: AsRef<str>>(
+        top: &Map<String, Value>,
+        meta: &Map<String, Value>,
+        selectable: &[S],
+    ) -> Self {
         let text = |map: &Map<String, Value>, field: &str| -> Box<str> {
             map.get(field).and_then(Value::as_str).unwrap_or_default().into()
         };

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use carrack_api::{Key, Record, Revision};
 use tokio::sync::watch;
 
+use crate::waiters::Waiters;
 use crate::{Resource, Update};
 
 /// Told of each change with the state before and after (one of them may be missing).
@@ -43,6 +44,7 @@ pub struct Cache {
     resource: Resource,
     state: RwLock<State>,
     progress: watch::Sender<Progress>,
+    waiters: Waiters,
     handlers: Mutex<Vec<Handler>>,
 }
 
@@ -66,6 +68,7 @@ impl Cache {
             resource,
             state: RwLock::default(),
             progress: watch::Sender::new(Progress::default()),
+            waiters: Waiters::default(),
             handlers: Mutex::default(),
         };
         cache.add_index(BY_OWNER, owners);
@@ -149,11 +152,6 @@ impl Cache {
         self.progress.borrow().revision
     }
 
-    /// How far it has come, and how to be woken when it goes further.
-    pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.subscribe()
-    }
-
     /// Whether the first reset has been applied.
     pub fn synced(&self) -> bool {
         self.progress.borrow().synced
@@ -168,17 +166,34 @@ impl Cache {
     /// Waits until everything up to `revision` has been seen, or the server has lost
     /// its history.
     pub async fn wait_for(&self, revision: Revision) {
-        let mut progress = self.progress.subscribe();
-        let epoch = progress.borrow().epoch;
-        let _ = progress.wait_for(|now| now.epoch != epoch || (now.synced && now.revision >= revision)).await;
+        let reached = |now: Progress| now.synced && now.revision >= revision;
+        self.wait(reached, || self.waiters.revision(revision)).await;
     }
 
     /// Waits until the object with `uid` at `key` is gone or going.
     pub async fn wait_deleting(&self, key: &Key, uid: &str) {
-        let mut progress = self.progress.subscribe();
-        let epoch = progress.borrow().epoch;
         let there = || self.get(key).is_some_and(|r| &*r.header().uid == uid && !r.header().deleting);
-        let _ = progress.wait_for(|now| now.epoch != epoch || (now.synced && !there())).await;
+        self.wait(|now| now.synced && !there(), || self.waiters.key(key)).await;
+    }
+
+    async fn wait(
+        &self,
+        done: impl Fn(Progress) -> bool,
+        register: impl Fn() -> tokio::sync::oneshot::Receiver<()>,
+    ) {
+        let epoch = self.progress.borrow().epoch;
+        let over = || {
+            let now = *self.progress.borrow();
+            now.epoch != epoch || done(now)
+        };
+        while !over() {
+            let woken = register();
+            if over() {
+                return;
+            }
+            // A sender that is gone is one more reason to look.
+            let _ = woken.await;
+        }
     }
 
     /// Applies one update and tells the handlers.
@@ -186,14 +201,16 @@ impl Cache {
         match update {
             Update::Reset { records, revision } => self.reset(records, revision),
             Update::Changed { record, revision } => {
-                let old = self.write().insert(record.clone());
+                let (key, old) = (record.key.clone(), self.write().insert(record.clone()));
                 self.tell(&[(old, Some(record))]);
                 self.advance(revision);
+                self.waiters.changed(&key);
             }
             Update::Deleted { record, revision } => {
-                let old = self.write().remove(&record.key);
+                let (key, old) = (record.key.clone(), self.write().remove(&record.key));
                 self.tell(&[(Some(old.unwrap_or(record)), None)]);
                 self.advance(revision);
+                self.waiters.changed(&key);
             }
             Update::Progress(revision) => self.advance(revision),
         }
@@ -217,10 +234,12 @@ impl Cache {
             progress.epoch += u64::from(progress.synced && revision < progress.revision);
             (progress.synced, progress.revision) = (true, revision);
         });
+        self.waiters.all();
     }
 
     fn advance(&self, revision: Revision) {
         self.progress.send_modify(|progress| progress.revision = progress.revision.max(revision));
+        self.waiters.reached(revision);
     }
 
     fn tell(&self, changes: &[Change]) {
@@ -247,10 +266,10 @@ impl State {
     fn insert(&mut self, record: Arc<Record>) -> Option<Arc<Record>> {
         let old = self.records.insert(record.key.clone(), record.clone());
         for index in self.indexes.values_mut() {
-            if let Some(old) = &old {
-                index.remove(old);
+            match &old {
+                Some(old) => index.change(old, &record),
+                None => index.insert(&record),
             }
-            index.insert(&record);
         }
         old
     }
@@ -275,11 +294,26 @@ impl Index {
 
     fn remove(&mut self, record: &Arc<Record>) {
         for entry in (self.of)(record) {
-            if let Some(keys) = self.entries.get_mut(entry.as_str()) {
-                keys.remove(&record.key);
-                if keys.is_empty() {
-                    self.entries.remove(entry.as_str());
-                }
+            self.take(&entry, &record.key);
+        }
+    }
+
+    /// Most changes of an object leave it where it is found.
+    fn change(&mut self, old: &Arc<Record>, new: &Arc<Record>) {
+        let (before, after) = ((self.of)(old), (self.of)(new));
+        for entry in before.iter().filter(|entry| !after.contains(entry)) {
+            self.take(entry, &old.key);
+        }
+        for entry in after.into_iter().filter(|entry| !before.contains(entry)) {
+            self.entries.entry(entry.into()).or_default().insert(new.key.clone());
+        }
+    }
+
+    fn take(&mut self, entry: &str, key: &Key) {
+        if let Some(keys) = self.entries.get_mut(entry) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.entries.remove(entry);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! seen; when the server no longer has it (410), or says something unreadable, the
 //! list is read again. Lines longer than [`MAX_LINE`] are refused.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use futures::stream::BoxStream;
 use http::Request;
 use http_body_util::BodyExt;
 use kube::client::Body;
-use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use crate::backoff::{Backoff, mix};
@@ -47,7 +48,8 @@ impl HttpSource {
 impl Source for HttpSource {
     fn subscribe(&self, resource: &Resource, scope: Scope) -> BoxStream<'static, Update> {
         let (sender, mut receiver) = mpsc::channel(BUFFER);
-        let feed = Feed { client: self.client.clone(), resource: resource.clone(), scope, sender };
+        let (client, api_version) = (self.client.clone(), resource.api_version());
+        let feed = Feed { client, resource: resource.clone(), api_version, scope, sender };
         tokio::spawn(feed.run());
         Box::pin(futures::stream::poll_fn(move |cx| receiver.poll_recv(cx)))
     }
@@ -71,9 +73,28 @@ impl From<Error> for End {
     }
 }
 
+/// A line of a watch.
+#[derive(serde::Deserialize)]
+struct Event<'a> {
+    #[serde(rename = "type", default, borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+/// A page of a list.
+#[derive(serde::Deserialize)]
+struct Page<'a> {
+    #[serde(default)]
+    metadata: Value,
+    #[serde(default, borrow)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
 struct Feed {
     client: Client,
     resource: Resource,
+    api_version: String,
     scope: Scope,
     sender: mpsc::Sender<Update>,
 }
@@ -110,13 +131,11 @@ impl Feed {
         loop {
             let path = self.path(&[("limit", &PAGE.to_string()), ("continue", &token)]);
             let body = self.client.get_path(&path).await?;
-            let mut page: Value = serde_json::from_slice(&body).map_err(unreadable)?;
-            for item in page["items"].as_array_mut().into_iter().flatten() {
-                records.extend(self.record(item));
-            }
-            token = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+            let page: Page<'_> = serde_json::from_slice(&body).map_err(unreadable)?;
+            records.extend(page.items.into_iter().flatten().filter_map(|item| self.record(item)));
+            token = page.metadata["continue"].as_str().unwrap_or_default().to_owned();
             if token.is_empty() {
-                let revision = page["metadata"]["resourceVersion"].as_str().and_then(|rv| rv.parse().ok());
+                let revision = page.metadata["resourceVersion"].as_str().and_then(|rv| rv.parse().ok());
                 let revision = revision.ok_or_else(|| unreadable("the list has no resourceVersion"))?;
                 self.send(Update::Reset { records, revision }).await?;
                 return Ok(revision);
@@ -159,33 +178,31 @@ impl Feed {
 
     /// Reads one line of a watch.
     fn event(&self, line: &[u8]) -> Result<(Update, Revision), End> {
-        let mut event: Value = serde_json::from_slice(line).map_err(|_| End::Expired)?;
-        let mut object = event["object"].take();
-        let update = match event["type"].as_str().unwrap_or_default() {
+        let event: Event<'_> = serde_json::from_slice(line).map_err(|_| End::Expired)?;
+        let read = || serde_json::from_str::<Value>(event.object.get()).map_err(|_| End::Expired);
+        let update = match &*event.kind {
             "ERROR" => {
-                let code = object["code"].as_u64().unwrap_or(500) as u16;
-                return Err(Error::from_status(code, object.to_string().as_bytes()).into());
+                let code = read()?["code"].as_u64().unwrap_or(500) as u16;
+                return Err(Error::from_status(code, event.object.get().as_bytes()).into());
             }
             "BOOKMARK" => {
-                let revision = object["metadata"]["resourceVersion"].as_str().and_then(|rv| rv.parse().ok());
+                let revision = read()?["metadata"]["resourceVersion"].as_str().and_then(|rv| rv.parse().ok());
                 let revision = revision.ok_or(End::Expired)?;
                 return Ok((Update::Progress(revision), revision));
             }
             "DELETED" => |record: Arc<Record>, revision| Update::Deleted { record, revision },
             _ => |record: Arc<Record>, revision| Update::Changed { record, revision },
         };
-        let record = self.record(&mut object).ok_or(End::Expired)?;
+        let record = self.record(event.object).ok_or(End::Expired)?;
         let revision = record.revision;
         Ok((update(record, revision), revision))
     }
 
     /// A record of an object whose list may have left its kind out.
-    fn record(&self, object: &mut Value) -> Option<Arc<Record>> {
-        let map = object.as_object_mut()?;
-        map.entry("kind").or_insert_with(|| json!(self.resource.kind));
-        map.entry("apiVersion").or_insert_with(|| json!(self.resource.api_version()));
+    fn record(&self, object: &RawValue) -> Option<Arc<Record>> {
         let fields = carrack_api::kinds::field_paths(&self.resource.store);
-        Record::from_wire(&self.resource.store, object, &fields).map(Arc::new)
+        let types = (&*self.api_version, &*self.resource.kind);
+        Record::from_json(&self.resource.store, types, object, &fields).map(Arc::new)
     }
 
     fn path(&self, options: &[(&str, &str)]) -> String {

@@ -22,6 +22,7 @@ pub mod informers;
 pub mod queue;
 pub mod resource;
 pub mod source;
+mod waiters;
 
 pub use cache::Cache;
 pub use client::{Client, Clients, DeleteOptions, Error, Identity, Patch, Written};

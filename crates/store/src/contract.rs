@@ -7,7 +7,7 @@ use std::sync::Arc;
 use carrack_api::{Content, Key, Revision};
 use serde_json::{Value, json};
 
-use crate::{Change, CommitError, Committed, Event, Expect, Store, Write};
+use crate::{Change, CommitError, Committed, Event, Expect, Field, Store, Watch, Write};
 
 /// Runs every check on a fresh store from `make`.
 pub async fn run<S, F>(mut make: S)
@@ -20,6 +20,7 @@ where
     snapshots_stay(&*make().await).await;
     ranges(&*make().await).await;
     watch_resumes(&*make().await).await;
+    watch_by_field(&*make().await).await;
     race(make().await).await;
     barrier(&*make().await).await;
 }
@@ -126,6 +127,41 @@ async fn ranges(store: &dyn Store) {
     assert_eq!(names("configmaps/a/", Some("configmaps/a/x")), ["configmaps/a/z"]);
     assert_eq!(names("configmaps/", Some("configmaps/a/z")), ["configmaps/b/x"]);
     assert_eq!(snapshot.iter().count(), 4);
+}
+
+/// A watch of a value hears of what has it, had it or loses it, in order, and of nothing
+/// else's falling out of the history.
+async fn watch_by_field(store: &dyn Store) {
+    let field = |name: &str, value: &str| Field { name: name.into(), value: value.into() };
+    let write = async |namespace: &str, node: Option<&str>, expect: Expect| {
+        let key = Key::new("pods", namespace, "p");
+        let object = node.map(|node| {
+            json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "namespace": namespace},
+                "spec": {"nodeName": node}})
+        });
+        let content = object.map(|object| Content::encode(&object, &["spec.nodeName"]).expect("an object"));
+        store.commit(Write { key, expect, content, unsynced: true }).await.expect("writes").revision
+    };
+    let start = write("a", Some("n1"), Expect::Absent).await;
+    let mut node = store.watch_field("pods", start, field("spec.nodeName", "n1")).expect("in history");
+    let mut other = store.watch_field("pods", start, field("spec.nodeName", "n2")).expect("in history");
+    let mut space = store.watch_field("pods", start, field("metadata.namespace", "b")).expect("in history");
+    let moved = write("a", Some("n2"), Expect::At(start)).await;
+    let there = write("b", Some("n1"), Expect::Absent).await;
+    let gone = write("b", None, Expect::At(there)).await;
+    let heard = |watch: &mut Watch| -> Vec<Revision> {
+        let events = watch.try_next().expect("in history");
+        assert!(watch.revision() >= gone);
+        events.iter().map(|event| event.revision).collect()
+    };
+    assert_eq!(heard(&mut node), [moved, there, gone]);
+    assert_eq!(heard(&mut other), [moved]);
+    assert_eq!(heard(&mut space), [there, gone]);
+    assert!(heard(&mut node).is_empty() && heard(&mut space).is_empty());
+    let back = write("b", Some("n2"), Expect::Absent).await;
+    assert_eq!(other.next().await.expect("in history")[0].revision, back);
+    let mut late = store.watch_field("pods", moved, field("spec.nodeName", "n1")).expect("in history");
+    assert_eq!(heard(&mut late), [there, gone]);
 }
 
 fn told(events: &[Arc<Event>]) -> Vec<(Change, Value, Option<String>)> {

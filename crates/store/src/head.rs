@@ -9,11 +9,15 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use carrack_api::{Content, Key, Record, Revision};
 use tokio::sync::watch;
 
-use crate::history::{Change, Event, History};
+use crate::history::{Change, Event, History, Read};
 use crate::labels::Index;
 use crate::snapshot::{Map, Snapshot};
-use crate::watch::{Expired, Watch};
+use crate::watch::{Expired, Field, Watch};
 use crate::{CommitError, Expect, Limits, Write};
+
+/// Who falls out of a resource's history reads all of the resource again, so the history of
+/// a large one may be worth a part of that: one over this.
+const HISTORY_SHARE: usize = 4;
 
 /// The head behind its lock.
 pub(crate) struct Shared {
@@ -33,6 +37,8 @@ struct Head {
 
 struct Resource {
     map: Map,
+    /// Bytes of the records in the map.
+    bytes: usize,
     labels: Index,
     history: History,
     wake: watch::Sender<Revision>,
@@ -42,6 +48,7 @@ impl Resource {
     fn new(since: Revision) -> Self {
         Self {
             map: Map::new_sync(),
+            bytes: 0,
             labels: Index::new(),
             history: History::new(since),
             wake: watch::channel(since).0,
@@ -162,7 +169,12 @@ impl Shared {
         }
     }
 
-    pub(crate) fn watch(self: &Arc<Self>, resource: &str, from: Revision) -> Result<Watch, Expired> {
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        resource: &str,
+        from: Revision,
+        field: Option<Field>,
+    ) -> Result<Watch, Expired> {
         let mut head = self.head_mut();
         let start = head.start;
         if head.lost.0 < from && from < head.lost.1 {
@@ -175,25 +187,34 @@ impl Shared {
                 resource.into()
             }
         };
-        let entry = head.resources.get(&name).expect("found or inserted above");
+        let entry = head.resources.get_mut(&name).expect("found or inserted above");
         let oldest = entry.history.since();
         let position = entry.history.position(from).ok_or(Expired { from, oldest })?;
-        Ok(Watch::new(self.clone(), name, position, from, entry.wake.subscribe()))
+        let wake = match &field {
+            Some(field) => entry.history.subscribe(&field.name, &field.value),
+            None => entry.wake.subscribe(),
+        };
+        Ok(Watch::new(self.clone(), (name, field), (position, from), wake))
     }
 
-    /// Events from a position on and the head's revision, for a [`Watch`].
+    /// Events from a position on and the head's revision, for a [`Watch`] that has seen
+    /// everything up to `from`.
     pub(crate) fn read(
         &self,
-        resource: &str,
-        position: u64,
+        (resource, field): &(Arc<str>, Option<Field>),
+        (position, from): (u64, Revision),
         most: usize,
-        from: Revision,
-    ) -> Result<(Vec<Arc<Event>>, Revision), Expired> {
+    ) -> Result<(Read, Revision), Expired> {
         let head = self.head();
-        let Some(entry) = head.resources.get(resource) else { return Ok((Vec::new(), head.revision)) };
-        let expired = || Expired { from, oldest: entry.history.since() };
-        let events = entry.history.read(position, most).ok_or_else(expired)?;
-        Ok((events, head.revision))
+        let Some(entry) = head.resources.get(resource) else {
+            return Ok((Read { events: Vec::new(), position, complete: true }, head.revision));
+        };
+        let read = match field {
+            Some(field) => entry.history.read_field(&field.name, &field.value, position, most),
+            None => entry.history.read(position, most),
+        };
+        let read = read.ok_or_else(|| Expired { from, oldest: entry.history.since() })?;
+        Ok((read, head.revision))
     }
 
     /// Every resource at one revision.
@@ -238,7 +259,7 @@ impl Shared {
     pub(crate) fn replace(&self, records: Vec<Arc<Record>>, revision: Revision) {
         let mut head = self.head_mut();
         for resource in head.resources.values_mut() {
-            resource.map = Map::new_sync();
+            (resource.map, resource.bytes) = (Map::new_sync(), 0);
             resource.labels = Index::new();
             resource.history.reset(revision);
         }
@@ -311,7 +332,8 @@ impl Resource {
             frame: Default::default(),
         };
         self.apply(write, event.previous.as_deref());
-        self.history.push(Arc::new(event), limits, gone);
+        let bytes = limits.history_bytes.max(self.bytes / HISTORY_SHARE);
+        self.history.push(Arc::new(event), (limits.history_events, bytes), gone);
     }
 
     /// Brings map and labels up to a write.
@@ -319,6 +341,10 @@ impl Resource {
         let key = &write.record.key;
         let left = (write.change != Change::Deleted).then(|| write.record.header());
         self.labels.update(key, previous.map(Record::header), left);
+        self.bytes -= previous.map_or(0, |record| record.content.size());
+        if write.change != Change::Deleted {
+            self.bytes += write.record.content.size();
+        }
         match write.change {
             Change::Deleted => {
                 self.map.remove_mut(key);

@@ -5,8 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use carrack_api::{Record, Revision};
+use tokio::sync::watch;
 
-use crate::Limits;
+use crate::fields::Index;
 
 /// What happened to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,20 +45,36 @@ pub(crate) struct History {
     /// Changes after this revision are all in the window.
     since: Revision,
     bytes: usize,
+    /// Of the fields that watches have asked for.
+    indexes: Vec<Index>,
+}
+
+/// What a watch reads at once.
+pub(crate) struct Read {
+    pub(crate) events: Vec<Arc<Event>>,
+    /// Where to read on.
+    pub(crate) position: u64,
+    /// Whether that is the window's end.
+    pub(crate) complete: bool,
 }
 
 impl History {
     pub(crate) fn new(since: Revision) -> Self {
-        Self { events: VecDeque::new(), first: 0, since, bytes: 0 }
+        Self { events: VecDeque::new(), first: 0, since, bytes: 0, indexes: Vec::new() }
     }
 
-    /// Adds an event; what falls out of the window goes to `gone`.
-    pub(crate) fn push(&mut self, event: Arc<Event>, limits: &Limits, gone: &mut Vec<Arc<Event>>) {
+    /// Adds an event; what falls out of the window of so many events and bytes goes to `gone`.
+    pub(crate) fn push(
+        &mut self,
+        event: Arc<Event>,
+        (events, bytes): (usize, usize),
+        gone: &mut Vec<Arc<Event>>,
+    ) {
         self.bytes += cost(&event);
+        let sequence = self.end();
+        self.indexes.iter_mut().for_each(|index| index.push(&event, sequence));
         self.events.push_back(event);
-        while self.events.len() > 1
-            && (self.events.len() > limits.history_events || self.bytes > limits.history_bytes)
-        {
+        while self.events.len() > 1 && (self.events.len() > events || self.bytes > bytes) {
             gone.extend(self.drop_first());
         }
     }
@@ -66,6 +83,7 @@ impl History {
         let event = self.events.pop_front()?;
         self.bytes -= cost(&event);
         self.since = event.revision;
+        self.indexes.iter_mut().for_each(|index| index.drop_first(&event, self.first));
         self.first += 1;
         Some(event)
     }
@@ -77,6 +95,7 @@ impl History {
         self.events.clear();
         self.bytes = 0;
         self.since = since;
+        self.indexes.iter_mut().for_each(|index| index.reset(self.first, since));
     }
 
     /// The events after `revision`, newest first.
@@ -99,9 +118,40 @@ impl History {
     }
 
     /// Up to `most` events from a sequence number on; `None` when they are gone.
-    pub(crate) fn read(&self, position: u64, most: usize) -> Option<Vec<Arc<Event>>> {
+    pub(crate) fn read(&self, position: u64, most: usize) -> Option<Read> {
         let skip = position.checked_sub(self.first)? as usize;
-        Some(self.events.iter().skip(skip).take(most).cloned().collect())
+        let events: Vec<_> = self.events.iter().skip(skip).take(most).cloned().collect();
+        let position = position + events.len() as u64;
+        Some(Read { complete: position == self.end(), events, position })
+    }
+
+    /// To be woken by the events that concern a value of a field.
+    pub(crate) fn subscribe(&mut self, field: &str, value: &str) -> watch::Receiver<Revision> {
+        let at = self.indexes.iter().position(|index| index.field() == field).unwrap_or_else(|| {
+            let mut index = Index::new(field);
+            (self.first..).zip(&self.events).for_each(|(sequence, event)| index.push(event, sequence));
+            self.indexes.push(index);
+            self.indexes.len() - 1
+        });
+        self.indexes[at].subscribe(value, self.since)
+    }
+
+    /// As [`read`](Self::read), only what concerns a value of a field that has been
+    /// subscribed to.
+    pub(crate) fn read_field(&self, field: &str, value: &str, position: u64, most: usize) -> Option<Read> {
+        let Some(index) = self.indexes.iter().find(|index| index.field() == field) else {
+            return self.read(position, most);
+        };
+        let found = index.read(value, position, most)?;
+        let complete = found.len() < most;
+        let next = if complete { self.end() } else { found.last().map_or(position, |last| last + 1) };
+        let at = |sequence: &u64| self.events.get(sequence.checked_sub(self.first)? as usize).cloned();
+        Some(Read { events: found.iter().filter_map(at).collect(), position: next, complete })
+    }
+
+    /// Sequence number of the next event.
+    fn end(&self) -> u64 {
+        self.first + self.events.len() as u64
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which objects carry which label, so that a list by label looks at the few objects
-//! it may want rather than at all.
+//! it may want rather than at all; and how many objects a namespace has, so that a page
+//! can say how many are left without walking them.
 //!
 //! A label is remembered as a hash of its key and value: a collision costs a look at
 //! one record too many, never a wrong answer, because whoever asks checks the record
@@ -10,7 +11,7 @@ use std::ops::Bound;
 
 use carrack_api::selector::{Labels, Operator};
 use carrack_api::{Header, Key};
-use rpds::RedBlackTreeSetSync;
+use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
 /// Equality requirements of one selector that are compared for the rarest.
 const COMPARED: usize = 4;
@@ -27,6 +28,7 @@ struct Entry {
 #[derive(Clone)]
 pub(crate) struct Index {
     entries: RedBlackTreeSetSync<Entry>,
+    namespaces: HashTrieMapSync<Box<str>, usize>,
 }
 
 fn hash(key: &str, value: &str) -> u64 {
@@ -37,11 +39,12 @@ fn hash(key: &str, value: &str) -> u64 {
 
 impl Index {
     pub(crate) fn new() -> Self {
-        Self { entries: RedBlackTreeSetSync::new_sync() }
+        Self { entries: RedBlackTreeSetSync::new_sync(), namespaces: HashTrieMapSync::new_sync() }
     }
 
     /// Brings the index from an object's labels before a write to those after it.
     pub(crate) fn update(&mut self, key: &Key, before: Option<&Header>, after: Option<&Header>) {
+        self.count(key.namespace(), before.is_some(), after.is_some());
         let labels = |header: Option<&Header>| header.map_or(0, |header| header.labels.len());
         let (old, new) = (before.map(|h| &h.labels), after.map(|h| &h.labels));
         if old == new || (labels(before) == 0 && labels(after) == 0) {
@@ -60,6 +63,23 @@ impl Index {
                 self.entries.insert_mut(Entry { label: hash(name, value), key: key.clone() });
             }
         }
+    }
+
+    fn count(&mut self, namespace: &str, before: bool, after: bool) {
+        if before == after {
+            return;
+        }
+        let now = (self.objects_in(namespace) + usize::from(after)).saturating_sub(usize::from(before));
+        if now == 0 {
+            self.namespaces.remove_mut(namespace);
+        } else {
+            self.namespaces.insert_mut(namespace.into(), now);
+        }
+    }
+
+    /// How many objects a namespace has.
+    pub(crate) fn objects_in(&self, namespace: &str) -> usize {
+        self.namespaces.get(namespace).copied().unwrap_or(0)
     }
 
     /// Keys in order, from `start` on, of all objects that `selector` can select and
@@ -141,6 +161,7 @@ mod tests {
             let expect = expect.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
             assert_eq!(found(&index, selector, prefix, start), expect, "{selector} {prefix}");
         };
+        assert_eq!((index.objects_in("x"), index.objects_in("y"), index.objects_in("z")), (2, 1, 0));
         check("app=web", "pods/", all, Some(&["a", "b", "d"]));
         check("app=web", "pods/x/", Bound::Included("pods/x/"), Some(&["a", "b"]));
         check("app=web", "pods/x/", Bound::Excluded("pods/x/a"), Some(&["b"]));

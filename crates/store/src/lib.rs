@@ -14,6 +14,7 @@ pub mod backup;
 mod committer;
 pub mod contract;
 mod engine;
+mod fields;
 mod head;
 mod history;
 mod labels;
@@ -36,13 +37,14 @@ pub use mirror::Mirror;
 pub use snapshot::Snapshot;
 pub use sqlite::OpenError;
 pub use transform::{Transform, Untransformed, is_clear};
-pub use watch::{Expired, Watch};
+pub use watch::{Expired, Field, Watch};
 
 /// How much history and how many waiting writes a store keeps.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Bytes of records that the history of one resource holds before its oldest
-    /// events go; a watch from before them gets [`Expired`].
+    /// events go; a watch from before them gets [`Expired`]. A resource whose objects are
+    /// many times that may hold a part of theirs.
     pub history_bytes: usize,
     /// Events that the history of one resource holds at most.
     pub history_events: usize,
@@ -133,6 +135,16 @@ pub trait Store: Send + Sync + 'static {
     /// [`Expired`] when history does not reach back so far; so does a watch that
     /// falls behind it.
     fn watch(&self, resource: &str, from: Revision) -> Result<Watch, Expired>;
+
+    /// As [`watch`](Self::watch), but changes of objects that have another value in the
+    /// field, before and after, may be left out: the watch neither wakes for them nor
+    /// falls behind because of them.
+    ///
+    /// # Errors
+    /// As for [`watch`](Self::watch).
+    fn watch_field(&self, resource: &str, from: Revision, _: Field) -> Result<Watch, Expired> {
+        self.watch(resource, from)
+    }
 
     /// The newest revision of which the head knows.
     fn revision(&self) -> Revision;

@@ -14,7 +14,7 @@ use crate::engine::{Engine, Nothing};
 use crate::head::Shared;
 use crate::sqlite::{self, OpenError};
 use crate::{
-    CommitError, Committed, Expired, Limits, Snapshot, Store, Transform, Untransformed, Watch, Write,
+    CommitError, Committed, Expired, Field, Limits, Snapshot, Store, Transform, Untransformed, Watch, Write,
 };
 
 /// A store whose only writer is this process. Dropping it waits until what was
@@ -136,7 +136,11 @@ impl Store for Local {
     }
 
     fn watch(&self, resource: &str, from: Revision) -> Result<Watch, Expired> {
-        self.shared.watch(resource, from)
+        self.shared.watch(resource, from, None)
+    }
+
+    fn watch_field(&self, resource: &str, from: Revision, field: Field) -> Result<Watch, Expired> {
+        self.shared.watch(resource, from, Some(field))
     }
 
     fn revision(&self) -> Revision {

@@ -78,7 +78,7 @@ impl Mirror {
     /// # Errors
     /// [`Expired`].
     pub fn watch(&self, resource: &str, from: Revision) -> Result<Watch, Expired> {
-        self.shared.watch(resource, from)
+        self.shared.watch(resource, from, None)
     }
 
     /// As [`Store::revision`](crate::Store::revision).

@@ -35,6 +35,11 @@ impl Snapshot {
         self.map.is_empty()
     }
 
+    /// How many objects a namespace has.
+    pub fn len_in(&self, namespace: &str) -> usize {
+        self.labels.objects_in(namespace)
+    }
+
     /// The record under a key.
     pub fn get(&self, key: &Key) -> Option<&Arc<Record>> {
         self.map.get(key)

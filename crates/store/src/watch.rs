@@ -24,10 +24,20 @@ pub struct Expired {
     pub oldest: Revision,
 }
 
-/// A running watch of one resource.
+/// A field and the value that it has in the objects that a watch is about: what selectors
+/// compare, `metadata.name`, `metadata.namespace` or a selectable field of a built-in kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// The field, as a selector names it.
+    pub name: Box<str>,
+    /// Its value.
+    pub value: Box<str>,
+}
+
+/// A running watch of one resource, or of its objects with a value in a field.
 pub struct Watch {
     shared: Arc<Shared>,
-    resource: Arc<str>,
+    of: (Arc<str>, Option<Field>),
     position: u64,
     revision: Revision,
     wake: watch::Receiver<Revision>,
@@ -36,12 +46,11 @@ pub struct Watch {
 impl Watch {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        resource: Arc<str>,
-        position: u64,
-        revision: Revision,
+        of: (Arc<str>, Option<Field>),
+        (position, revision): (u64, Revision),
         wake: watch::Receiver<Revision>,
     ) -> Self {
-        Self { shared, resource, position, revision, wake }
+        Self { shared, of, position, revision, wake }
     }
 
     /// The next events, at least one. Cancel-safe.
@@ -67,13 +76,13 @@ impl Watch {
     /// # Errors
     /// As for [`next`](Self::next).
     pub fn try_next(&mut self) -> Result<Vec<Arc<Event>>, Expired> {
-        let (events, revision) = self.shared.read(&self.resource, self.position, BATCH, self.revision)?;
-        self.position += events.len() as u64;
-        self.revision = match events.last() {
-            Some(last) if events.len() == BATCH => last.revision,
+        let (read, revision) = self.shared.read(&self.of, (self.position, self.revision), BATCH)?;
+        self.position = read.position;
+        self.revision = match read.events.last() {
+            Some(last) if !read.complete => last.revision,
             _ => revision,
         };
-        Ok(events)
+        Ok(read.events)
     }
 
     /// Every change of the resource up to here has been handed over: what a

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use crate::kind::{Kind, Kinds, Subresource, Version, api_version, group_version};
 use crate::schema::Schema;
 
-pub use selectable::field_paths;
+pub use selectable::{field_paths, is_field};
 
 /// Verbs of a resource that is stored, in discovery's order.
 const ALL_VERBS: &str = "create,delete,deletecollection,get,list,patch,update,watch";

@@ -79,6 +79,12 @@ pub(crate) fn position(resource: &str, label: &str) -> Option<usize> {
     stored(resource).iter().position(|row| row.0 == label)
 }
 
+/// Whether a built-in resource's objects can be selected by `label` as they are stored:
+/// then [`Record::field`](crate::Record::field) has its value.
+pub fn is_field(resource: &str, label: &str) -> bool {
+    position(resource, label).is_some()
+}
+
 /// The expressions of a built-in resource's selectable fields, for making records of
 /// objects that come from another server; `resource` as in [`Key::new`](crate::Key::new).
 pub fn field_paths(resource: &str) -> Vec<&'static str> {

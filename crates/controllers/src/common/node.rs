@@ -1,5 +1,6 @@
 //! A node as controllers see it.
 
+use carrack_api::Record;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,14 @@ pub struct Taint {
 }
 
 impl Node {
+    /// NoExecute taints of a record, which is not decoded when it can have none.
+    pub fn evicting(record: &Record) -> Vec<Taint> {
+        if !record.mentions("\"NoExecute\"") {
+            return Vec::new();
+        }
+        crate::shell::read::<Self>(record).map(|node| node.evicting_taints()).unwrap_or_default()
+    }
+
     /// Status of its Ready condition; empty if it never had one.
     pub fn ready(&self) -> &str {
         Condition::find(&self.status.conditions, "Ready").map_or("", |condition| &condition.status)

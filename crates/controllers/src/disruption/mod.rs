@@ -84,7 +84,7 @@ pub(crate) fn start(shared: &Shared) {
 }
 
 fn selector(budget: &Record) -> Labels {
-    Labels::from_value(&budget.decode()["spec"]["selector"]).unwrap_or_else(|_| Labels::nothing())
+    Labels::from_value(&budget.decode_lean()["spec"]["selector"]).unwrap_or_else(|_| Labels::nothing())
 }
 
 /// Whether a pod says that it is to go, and is not going.
@@ -197,7 +197,7 @@ impl Disruption {
             }
             _ => record,
         };
-        let replicas = record.decode()["spec"]["replicas"].as_i64().unwrap_or(1);
+        let replicas = record.decode_lean()["spec"]["replicas"].as_i64().unwrap_or(1);
         Owner::Scale(record.header().uid.to_string(), replicas)
     }
 }

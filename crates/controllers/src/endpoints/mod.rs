@@ -55,7 +55,9 @@ impl Caches {
         shell::enqueue_changes(&self.services, queue);
         let (services, queue) = (self.services.clone(), queue.clone());
         self.pods.add_handler(Box::new(move |old, new| {
-            for pod in [old, new].into_iter().flatten() {
+            // Most changes leave the labels, and so the Services, as they are.
+            let moved = |old: &&Arc<Record>| new.is_none_or(|new| new.header().labels != old.header().labels);
+            for pod in [old.filter(moved), new].into_iter().flatten() {
                 for entry in label_entries(pod) {
                     for service in services.indexed(BY_SELECTOR, &entry) {
                         if selects(&service, pod) {
@@ -107,7 +109,7 @@ fn label_entries(pod: &Record) -> Vec<String> {
 }
 
 fn selector_entry(service: &Record) -> Vec<String> {
-    let object = service.decode();
+    let object = service.decode_lean();
     let first = object["spec"]["selector"].as_object().and_then(|selector| selector.iter().next());
     first
         .and_then(|(key, value)| Some(vec![entry(service.key.namespace(), key, value.as_str()?)]))
@@ -115,7 +117,7 @@ fn selector_entry(service: &Record) -> Vec<String> {
 }
 
 fn selects(service: &Record, pod: &Record) -> bool {
-    let object = service.decode();
+    let object = service.decode_lean();
     let selector = object["spec"]["selector"].as_object();
     let holds = |(key, value): (&String, &Value)| pod.header().label(key) == value.as_str();
     selector.is_some_and(|selector| selector.iter().all(holds))

@@ -4,6 +4,7 @@
 //! given as the monotonic time that this process has seen, never as a difference of
 //! wall clocks: a moved clock or a restart evicts nobody.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -54,6 +55,40 @@ pub struct Plan {
     pub pods_unready: bool,
     /// When to look again.
     pub look_again: Option<Duration>,
+}
+
+/// Which nodes are ready, to tell of each whether another one is.
+#[derive(Debug, Clone, Default)]
+pub struct ReadyNodes(HashSet<Box<str>>);
+
+/// For whom it is now otherwise whether another node is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Concerned {
+    /// For no node.
+    Nobody,
+    /// For the only one that was ready before, or is now.
+    Only(Box<str>),
+    /// For all but the node that has changed.
+    Others,
+}
+
+impl ReadyNodes {
+    /// Notes a node's readiness.
+    pub fn set(&mut self, node: &str, ready: bool) -> Concerned {
+        let changed = if ready { self.0.insert(node.into()) } else { self.0.remove(node) };
+        let only = || self.0.iter().find(|other| ***other != *node).cloned();
+        // With three of them, each has another whatever becomes of one.
+        match (changed, ready, self.0.len()) {
+            (true, true, 1) | (true, false, 0) => Concerned::Others,
+            (true, true, 2) | (true, false, 1) => only().map_or(Concerned::Nobody, Concerned::Only),
+            _ => Concerned::Nobody,
+        }
+    }
+
+    /// Whether a node other than this one is ready.
+    pub fn beside(&self, node: &str) -> bool {
+        self.0.len() > usize::from(self.0.contains(node))
+    }
 }
 
 /// Decides.
@@ -160,6 +195,26 @@ mod tests {
             .map(|taint| format!("{}:{}", taint.key.rsplit('/').next().unwrap(), taint.effect))
             .collect();
         assert_eq!((status, got), (ready, taints.iter().map(ToString::to_string).collect()));
+    }
+
+    #[test]
+    fn readiness_concerns_those_for_whom_it_decides() {
+        let nodes = ["a", "b", "c", "d"];
+        let mut ready = ReadyNodes::default();
+        let steps = [("a", true), ("a", true), ("b", true), ("c", true), ("d", true), ("c", false)];
+        let back = [("b", false), ("x", false), ("a", false), ("d", false), ("b", true)];
+        for (node, is_ready) in steps.into_iter().chain(back) {
+            let before: Vec<bool> = nodes.iter().map(|node| ready.beside(node)).collect();
+            let told = ready.set(node, is_ready);
+            let changed = nodes.iter().zip(before).filter(|(other, before)| ready.beside(other) != *before);
+            let changed: Vec<&str> = changed.map(|(other, _)| *other).collect();
+            let expect = match &*changed {
+                [] => Concerned::Nobody,
+                [only] => Concerned::Only((*only).into()),
+                _ => Concerned::Others,
+            };
+            assert_eq!(told, expect, "{node} {is_ready}: {changed:?}");
+        }
     }
 
     #[test]

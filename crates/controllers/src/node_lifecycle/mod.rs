@@ -7,7 +7,7 @@
 pub mod decide;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use carrack_api::{Key, Record, Value};
@@ -21,10 +21,23 @@ use tokio::time::Instant;
 
 use crate::common::{Condition, Node, Pod};
 use crate::shell::{self, BY_NODE, Shared};
-use decide::{Plan, View};
+use decide::{Concerned, Plan, ReadyNodes, View};
 
-/// When nodes were last seen to move, by name.
-type Moves = Arc<Mutex<HashMap<String, Instant>>>;
+/// What is remembered of the nodes.
+#[derive(Default)]
+struct Seen {
+    moves: HashMap<String, Move>,
+    ready: ReadyNodes,
+}
+
+/// What is remembered of a node, by name.
+struct Move {
+    /// When it was last seen to move.
+    at: Instant,
+    heartbeat: Option<Timestamp>,
+    /// Status of its Ready condition, if it has one.
+    ready: Option<String>,
+}
 
 struct Nodes {
     client: Client,
@@ -33,7 +46,7 @@ struct Nodes {
     nodes: Arc<Cache>,
     pods: Arc<Cache>,
     leases: Arc<Cache>,
-    moves: Moves,
+    seen: Arc<Mutex<Seen>>,
 }
 
 /// Starts it.
@@ -45,42 +58,36 @@ pub(crate) fn start(shared: &Shared) {
     pods.add_index(BY_NODE, shell::node_name);
     let scope = Scope { namespace: Some("kube-node-lease".into()), ..Scope::default() };
     let leases = shared.informers.scoped(&LEASES, scope);
-    let moves = Moves::default();
-    let (marks, all, wake) = (moves.clone(), nodes.clone(), queue.clone());
+    let seen: Arc<Mutex<Seen>> = Arc::default();
+    let (marks, all, wake) = (seen.clone(), nodes.clone(), queue.clone());
     nodes.add_handler(Box::new(move |old, new| {
-        let Some(record) = new else {
-            if let Some(old) = old {
-                marks.lock().expect("nobody panics with the marks").remove(old.key.name());
-            }
-            return all.all().iter().for_each(|node| wake.add(node.key.clone()));
+        let Some(record) = new.or(old) else { return };
+        let name = record.key.name();
+        let concerned = match new {
+            Some(node) => lock(&marks).changed(name, old.is_none(), ready(node)),
+            None => lock(&marks).gone(name),
         };
-        let (before, after) = (old.and_then(ready), ready(record));
-        if old.is_none() || heartbeat(&before) != heartbeat(&after) {
-            moved(&marks, record.key.name());
-        }
+        wake.add(record.key.clone());
         // What happens to one node decides whether others are evicted from.
-        let status = |c: &Option<Condition>| c.as_ref().map(|condition| condition.status.clone());
-        if status(&before) == status(&after) {
-            wake.add(record.key.clone());
-        } else {
-            all.all().iter().for_each(|node| wake.add(node.key.clone()));
+        match concerned {
+            Concerned::Nobody => {}
+            Concerned::Only(other) => wake.add(NODES.key("", &other)),
+            Concerned::Others => all.all().iter().for_each(|node| wake.add(node.key.clone())),
         }
     }));
-    let (marks, all, wake) = (moves.clone(), nodes.clone(), queue.clone());
+    let (marks, wake) = (seen.clone(), queue.clone());
     leases.add_handler(Box::new(move |_, new| {
         let Some(lease) = new else { return };
-        moved(&marks, lease.key.name());
-        let node = all.find("", lease.key.name());
-        if let Some(node) = node.filter(|node| ready(node).is_none_or(|c| c.status == "Unknown")) {
-            wake.add(node.key.clone());
+        if lock(&marks).moved(lease.key.name()) {
+            wake.add(NODES.key("", lease.key.name()));
         }
     }));
     let clock = shared.clock.clone();
-    shared.run(Nodes { client, events, clock, nodes, pods, leases, moves }, queue, 2);
+    shared.run(Nodes { client, events, clock, nodes, pods, leases, seen }, queue, 2);
 }
 
-fn moved(marks: &Moves, name: &str) {
-    marks.lock().expect("nobody panics with the marks").insert(name.to_owned(), Instant::now());
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().expect("nobody panics with the marks")
 }
 
 fn ready(record: &Arc<Record>) -> Option<Condition> {
@@ -88,8 +95,35 @@ fn ready(record: &Arc<Record>) -> Option<Condition> {
     Condition::find(&node.status.conditions, "Ready").cloned()
 }
 
-fn heartbeat(condition: &Option<Condition>) -> Option<Timestamp> {
-    condition.as_ref().and_then(|condition| condition.last_heartbeat_time)
+// === impl Seen ===
+
+impl Seen {
+    /// A node is there (as `new`), with this Ready condition; tells whom else that concerns.
+    fn changed(&mut self, node: &str, new: bool, condition: Option<Condition>) -> Concerned {
+        let heartbeat = condition.as_ref().and_then(|condition| condition.last_heartbeat_time);
+        let ready = condition.map(|condition| condition.status);
+        let is_ready = ready.as_deref() == Some("True");
+        match self.moves.get_mut(node) {
+            Some(known) if !new && known.heartbeat == heartbeat => known.ready = ready,
+            _ => {
+                self.moves.insert(node.to_owned(), Move { at: Instant::now(), heartbeat, ready });
+            }
+        }
+        self.ready.set(node, is_ready)
+    }
+
+    fn gone(&mut self, node: &str) -> Concerned {
+        self.moves.remove(node);
+        self.ready.set(node, false)
+    }
+
+    /// A node's lease was renewed; tells whether that is news, for one that was silent.
+    fn moved(&mut self, node: &str) -> bool {
+        let at = Instant::now();
+        let known = self.moves.entry(node.to_owned()).or_insert(Move { at, heartbeat: None, ready: None });
+        known.at = at;
+        known.ready.as_deref().is_none_or(|status| status == "Unknown")
+    }
 }
 
 impl Controller for Nodes {
@@ -106,13 +140,14 @@ impl Controller for Nodes {
     fn decide(&self, key: &Key, now: Timestamp) -> Option<Self::Plan> {
         let record = self.nodes.get(key)?;
         let node: Node = shell::read(&record)?;
-        let seen = {
-            let mut marks = self.moves.lock().expect("nobody panics with the marks");
-            *marks.entry(key.name().to_owned()).or_insert_with(Instant::now)
+        let (silent, others_ready) = {
+            let mut seen = lock(&self.seen);
+            let others_ready = seen.ready.beside(key.name());
+            let known = seen.moves.entry(key.name().to_owned());
+            let known = known.or_insert_with(|| Move { at: Instant::now(), heartbeat: None, ready: None });
+            (known.at.elapsed(), others_ready)
         };
-        let is_ready = |other: &Arc<Record>| ready(other).is_some_and(|condition| condition.status == "True");
-        let others_ready = self.nodes.all().iter().any(|other| other.key != *key && is_ready(other));
-        let plan = decide::decide(&View { node, silent: seen.elapsed(), others_ready }, now);
+        let plan = decide::decide(&View { node, silent, others_ready }, now);
         Some((record, plan))
     }
 

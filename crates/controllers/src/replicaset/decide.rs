@@ -113,10 +113,10 @@ pub fn decide(view: &View, now: Timestamp) -> Plan {
             continue;
         }
         match claim(&set.metadata, &pod.metadata, matches) {
-            Claim::Owned => active.push(pod.clone()),
+            Claim::Owned => active.push(pod),
             Claim::Adopt => {
                 plan.adopt.push(pod.clone());
-                active.push(pod.clone());
+                active.push(pod);
             }
             Claim::Release => plan.release.push(pod.clone()),
             Claim::Ignore => {}
@@ -128,7 +128,7 @@ pub fn decide(view: &View, now: Timestamp) -> Plan {
         if plan.surplus < 0 {
             plan.create = amount;
         } else if plan.surplus > 0 {
-            let mut ranked = active.clone();
+            let mut ranked: Vec<Pod> = active.iter().map(|pod| (*pod).clone()).collect();
             if amount < ranked.len() {
                 rank_for_deletion(&mut ranked, &view.related, now);
             }
@@ -169,16 +169,16 @@ pub fn wanted(set: &ReplicaSet) -> i32 {
     set.spec.replicas.unwrap_or(1)
 }
 
-fn count(set: &ReplicaSet, active: &[Pod], terminating: i32, now: Timestamp) -> Status {
+fn count(set: &ReplicaSet, active: &[&Pod], terminating: i32, now: Timestamp) -> Status {
     let template = set.spec.template["metadata"]["labels"].as_object();
-    let labelled = |pod: &&Pod| {
+    let labelled = |pod: &&&Pod| {
         let has = |key: &str, value: &serde_json::Value| {
             pod.metadata.labels.get(key).map(String::as_str) == value.as_str()
         };
         template.is_none_or(|labels| labels.iter().all(|(key, value)| has(key, value)))
     };
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    let available = |pod: &&Pod| pod.available(set.spec.min_ready_seconds, now);
+    let available = |pod: &&&Pod| pod.available(set.spec.min_ready_seconds, now);
     Status {
         replicas: number(active.len()),
         fully_labeled_replicas: number(active.iter().filter(labelled).count()),

@@ -91,7 +91,8 @@ impl Controller for ReplicaSets {
         let set: ReplicaSet = shell::read(&record)?;
         let selector = selector(&record)?;
         let mut pods = self.pods.owned_by(&set.metadata.uid);
-        pods.extend(self.pods.indexed(ORPHANS, key.namespace()));
+        let orphans = self.pods.indexed(ORPHANS, key.namespace()).into_iter();
+        pods.extend(orphans.filter(|pod| selector.matches(pod.header())));
         let pods: Vec<Pod> = pods.iter().filter_map(|pod| Pod::read(pod)).collect();
         let surplus = pods.iter().filter(|pod| pod.active()).count() > decide::wanted(&set).max(0) as usize;
         let related = if surplus { self.related(&set) } else { Vec::new() };

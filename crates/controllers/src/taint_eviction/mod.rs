@@ -49,10 +49,7 @@ pub(crate) fn start(shared: &Shared) {
     }));
     let (all, wake) = (pods.clone(), queue.clone());
     nodes.add_handler(Box::new(move |old, new| {
-        let taints = |record: Option<&Arc<Record>>| {
-            let node: Option<Node> = record.and_then(|record| shell::read(record));
-            node.map(|node| node.evicting_taints()).unwrap_or_default()
-        };
+        let taints = |record: Option<&Arc<Record>>| record.map(|r| Node::evicting(r)).unwrap_or_default();
         if let Some(node) = new.or(old).filter(|_| taints(old) != taints(new)) {
             all.indexed(BY_NODE, node.key.name()).iter().for_each(|pod| wake.add(pod.key.clone()));
         }
@@ -81,8 +78,7 @@ impl Controller for Evictions {
             return None;
         }
         let node = self.nodes.find("", shell::node_name(&record).first()?)?;
-        let node: Node = shell::read(&node)?;
-        let taints = node.evicting_taints();
+        let taints = Node::evicting(&node);
         if taints.is_empty() {
             let waited = since.remove(&uid).is_some();
             return waited.then_some((record, Plan::Stay, true));

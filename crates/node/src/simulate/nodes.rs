@@ -78,7 +78,8 @@ impl Nodes {
                 known.iter_mut().for_each(|node| node.uid = None);
                 records.iter().for_each(|record| self.see(&mut known, record));
             }
-            Update::Changed { record, .. } => self.see(&mut known, &record),
+            // Which makes none go missing, and is not worth looking at all of them.
+            Update::Changed { record, .. } => return self.see(&mut known, &record),
             Update::Deleted { record, .. } => {
                 if let Some(place) = self.fleet.place(record.key.name()) {
                     known[place as usize] = Node::default();

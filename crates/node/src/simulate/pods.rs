@@ -63,28 +63,6 @@ struct Slot {
     life: Option<Box<Life>>,
 }
 
-/// What says whether and where a pod is ours.
-#[derive(serde::Deserialize, Default)]
-#[serde(default)]
-struct Brief {
-    spec: BriefSpec,
-    status: BriefStatus,
-}
-
-#[derive(serde::Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct BriefSpec {
-    node_name: String,
-}
-
-#[derive(serde::Deserialize, Default)]
-#[serde(default)]
-struct BriefStatus {
-    #[serde(rename = "podIP")]
-    pod_ip: Option<Ipv4Addr>,
-    phase: String,
-}
-
 // === impl Pods ===
 
 impl Pods {
@@ -122,8 +100,7 @@ impl Pods {
         gone.iter().for_each(|uid| state.remove(uid));
         drop(state);
         // Held addresses first, so that no new pod gets one of them.
-        let (held, fresh): (Vec<_>, Vec<_>) =
-            records.iter().partition(|record| brief(record).status.pod_ip.is_some());
+        let (held, fresh): (Vec<_>, Vec<_>) = records.iter().partition(|record| address(record).is_some());
         held.into_iter().chain(fresh).for_each(|record| self.see(record));
     }
 
@@ -137,10 +114,10 @@ impl Pods {
                 Uid::from(&*record.header().uid)
             }
             None => {
-                let brief = brief(record);
-                let Some(place) = self.fleet.place(&brief.spec.node_name) else { return };
-                let ended = matches!(&*brief.status.phase, "Succeeded" | "Failed");
-                let address = brief.status.pod_ip.filter(|ip| !ended && addresses.hold(place, *ip));
+                let field = |name: &str| record.field(name).unwrap_or_default();
+                let Some(place) = self.fleet.place(field("spec.nodeName")) else { return };
+                let ended = matches!(field("status.phase"), "Succeeded" | "Failed");
+                let address = address(record).filter(|ip| !ended && addresses.hold(place, *ip));
                 let slot = Slot {
                     key: record.key.clone(),
                     place,
@@ -305,8 +282,9 @@ impl State {
     }
 }
 
-fn brief(record: &Record) -> Brief {
-    record.decode_as().unwrap_or_default()
+/// The address that a pod has, out of its header.
+fn address(record: &Record) -> Option<Ipv4Addr> {
+    record.field("status.podIP")?.parse().ok()
 }
 
 fn until(at: Timestamp, now: Timestamp) -> Duration {

@@ -23,7 +23,7 @@ pub struct BudgetInfo {
 impl BudgetInfo {
     /// Projects a record.
     pub fn read(record: &Record) -> Self {
-        let object = record.decode();
+        let object = record.decode_lean();
         let status = &object["status"];
         let disrupted = status["disruptedPods"].as_object().into_iter().flatten();
         Self {

@@ -61,7 +61,7 @@ pub struct Taint {
 impl NodeFacts {
     /// Projects a record.
     pub fn read(record: &Record) -> Self {
-        let object = record.decode();
+        let object = record.decode_lean();
         let (spec, status) = (&object["spec"], &object["status"]);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();

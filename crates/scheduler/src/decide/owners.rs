@@ -35,7 +35,7 @@ pub struct Owners {
 impl Owners {
     /// Takes an object's state.
     pub fn set(&mut self, kind: OwnerKind, record: &Record) {
-        let object = record.decode();
+        let object = record.decode_lean();
         let (namespace, name) = (Box::from(record.key.namespace()), Box::from(record.key.name()));
         let selector = &object["spec"]["selector"];
         let plain = || {

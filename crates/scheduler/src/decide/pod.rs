@@ -117,7 +117,7 @@ pub struct Toleration {
 impl PodInfo {
     /// Projects a record.
     pub fn read(record: &Record) -> Self {
-        let object = record.decode();
+        let object = record.decode_lean();
         let (spec, status) = (&object["spec"], &object["status"]);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let condition = |kind: &str| list(&status["conditions"]).find(|one| one["type"] == kind);

@@ -253,7 +253,13 @@ impl Registry {
         let remaining = match token.as_ref().and_then(|token| token.remaining) {
             Some(before) => Some(before.saturating_sub(items.len())),
             None if !more || scope.selects() => None,
-            None if scope.namespace.is_empty() && token.is_none() => Some(snapshot.len() - items.len()),
+            None if token.is_none() => {
+                let all = match &*scope.namespace {
+                    "" => snapshot.len(),
+                    namespace => snapshot.len_in(namespace),
+                };
+                Some(all.saturating_sub(items.len()))
+            }
             None => Some(found.count() + 1),
         };
         let mut next = String::new();

@@ -8,9 +8,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use carrack_api::kinds::is_field;
 use carrack_api::status::Status;
 use carrack_api::{Record, Revision};
-use carrack_store::{Change, Event, Expired, Snapshot, Watch};
+use carrack_store::{Change, Event, Expired, Field, Snapshot, Watch};
 
 use super::Registry;
 use super::read::Scope;
@@ -85,7 +86,11 @@ impl Registry {
                 (Some(Initial { snapshot, last: None }), revision)
             }
         };
-        let watch = self.store.watch(&resource, after).map_err(|expired| too_old(&expired))?;
+        let watch = match scope.narrowest() {
+            Some(field) => self.store.watch_field(&resource, after, field),
+            None => self.store.watch(&resource, after),
+        };
+        let watch = watch.map_err(|expired| too_old(&expired))?;
         let prefix = scope.prefix();
         Ok(Watcher { scope, prefix, initial, watch, after })
     }
@@ -100,6 +105,22 @@ impl Registry {
         let kind = self.kinds().stored(resource).cloned().ok_or_else(super::no_such_resource)?;
         let scope = Scope { kind: Some(kind), namespace: namespace.into(), ..Scope::default() };
         self.watch(scope, start).await
+    }
+}
+
+impl Scope {
+    /// The field by which the store is to tell what concerns this scope, if it asks for one
+    /// exactly: the fewer objects share its value, the better.
+    fn narrowest(&self) -> Option<Field> {
+        let field = |name: &str, value: &str| Field { name: name.into(), value: value.into() };
+        let exact = |name: &str| Some(field(name, self.fields.as_ref()?.exact(name)?));
+        // What a custom kind lets select by may change with its definition.
+        let built_in = self.kind.as_ref().filter(|kind| kind.definition.is_none());
+        let selectable =
+            built_in.into_iter().flat_map(|kind| kind.selectable.iter().map(move |at| (kind, at)));
+        let mut stored = selectable.filter(|(kind, name)| is_field(&kind.resource, name));
+        let namespace = || (!self.namespace.is_empty()).then(|| field("metadata.namespace", &self.namespace));
+        exact("metadata.name").or_else(|| stored.find_map(|(_, name)| exact(name))).or_else(namespace)
     }
 }
 
