@@ -7,7 +7,7 @@ use super::{Outcome, Phase};
 /// The longest that an answer may take at p99, in milliseconds.
 pub const WANTED_P99: f64 = 100.0;
 
-/// Heads the lines of [`line`].
+/// Heads the lines of [`line()`].
 pub const HEAD: &str = "phase                            s   server CPU s   cores     MB  peak MB   simulator CPU s   cores     MB";
 
 /// One phase: processor time used in it, and memory at its end.
