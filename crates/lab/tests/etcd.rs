@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use carrack_api::{Content, Header, Key, Record, Revision};
 use carrack_lab::{machine::until, paths};
 use carrack_store::{
-    CommitError, Committed, Expect, Expired, Limits, Mirror, Snapshot, Store, Watch, Write, contract,
+    CommitError, Committed, Expect, Expired, Field, Limits, Mirror, Snapshot, Store, Watch, Write, contract,
 };
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
@@ -170,6 +170,10 @@ impl Store for Etcd {
 
     fn watch(&self, resource: &str, from: Revision) -> Result<Watch, Expired> {
         self.mirror.watch(resource, from)
+    }
+
+    fn watch_field(&self, resource: &str, from: Revision, field: Field) -> Result<Watch, Expired> {
+        self.mirror.watch_field(resource, from, field)
     }
 
     fn revision(&self) -> Revision {

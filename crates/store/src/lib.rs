@@ -136,15 +136,13 @@ pub trait Store: Send + Sync + 'static {
     /// falls behind it.
     fn watch(&self, resource: &str, from: Revision) -> Result<Watch, Expired>;
 
-    /// As [`watch`](Self::watch), but changes of objects that have another value in the
-    /// field, before and after, may be left out: the watch neither wakes for them nor
-    /// falls behind because of them.
+    /// As [`watch`](Self::watch), without changes of objects that have another value in the
+    /// field, before and after: the watch neither wakes for them nor falls behind because
+    /// of them.
     ///
     /// # Errors
     /// As for [`watch`](Self::watch).
-    fn watch_field(&self, resource: &str, from: Revision, _: Field) -> Result<Watch, Expired> {
-        self.watch(resource, from)
-    }
+    fn watch_field(&self, resource: &str, from: Revision, field: Field) -> Result<Watch, Expired>;
 
     /// The newest revision of which the head knows.
     fn revision(&self) -> Revision;

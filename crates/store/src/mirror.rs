@@ -8,7 +8,7 @@ use carrack_api::{Key, Record, Revision};
 use tokio::sync::watch;
 
 use crate::head::{Accepted, Shared};
-use crate::{Change, Expired, Limits, Snapshot, Watch};
+use crate::{Change, Expired, Field, Limits, Snapshot, Watch};
 
 /// A head fed from elsewhere.
 pub struct Mirror {
@@ -79,6 +79,14 @@ impl Mirror {
     /// [`Expired`].
     pub fn watch(&self, resource: &str, from: Revision) -> Result<Watch, Expired> {
         self.shared.watch(resource, from, None)
+    }
+
+    /// As [`Store::watch_field`](crate::Store::watch_field).
+    ///
+    /// # Errors
+    /// [`Expired`].
+    pub fn watch_field(&self, resource: &str, from: Revision, field: Field) -> Result<Watch, Expired> {
+        self.shared.watch(resource, from, Some(field))
     }
 
     /// As [`Store::revision`](crate::Store::revision).
