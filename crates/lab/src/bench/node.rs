@@ -36,8 +36,6 @@ pub struct Idle {
     pub memory_mb: f64,
     /// Share of one core.
     pub cpu: f64,
-    /// Syncs that they asked the kernel for; `None` where strace is not installed.
-    pub syncs: Option<u64>,
     /// How long it was watched.
     pub seconds: f64,
 }
@@ -109,7 +107,6 @@ impl Syncs {
 /// They cannot be looked at.
 pub fn idle(machine: &Machine, time: Duration) -> Result<Idle> {
     let before = processes(machine)?;
-    let syncs = Syncs::of(&before)?;
     let start = Instant::now();
     std::thread::sleep(time);
     let after = processes(machine)?;
@@ -119,9 +116,19 @@ pub fn idle(machine: &Machine, time: Duration) -> Result<Idle> {
         processes: after.len(),
         memory_mb: after.iter().map(|p| p.pss_kb).sum::<u64>() as f64 / 1024.0,
         cpu: ticks(&after).saturating_sub(ticks(&before)) as f64 / TICKS / seconds,
-        syncs: syncs.map(Syncs::end).transpose()?,
         seconds,
     })
+}
+
+/// Syncs that the processes of Carrack ask the kernel for in a while; `None` where strace is
+/// not installed. It stops them at every call, so their CPU time is looked at apart.
+///
+/// # Errors
+/// They cannot be traced.
+pub fn syncs(machine: &Machine, time: Duration) -> Result<Option<u64>> {
+    let syncs = Syncs::of(&processes(machine)?)?;
+    std::thread::sleep(time);
+    syncs.map(Syncs::end).transpose()
 }
 
 /// Starts `carrack up` with the example, as a user does, and returns what it said.

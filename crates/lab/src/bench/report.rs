@@ -80,7 +80,9 @@ pub fn table(runs: &Runs, times: f64, share: f64) -> String {
         ("wide", "peer", &runs.peer),
         ("wide", "carrack", &runs.carrack),
     ] {
-        let _ = writeln!(text, "{}", fanout(part, name, of));
+        if let Some(line) = fanout(part, name, of) {
+            let _ = writeln!(text, "{line}");
+        }
     }
     let memory = |runs: &[Figures]| median(runs.iter().map(|run| run.after_mb).collect());
     let (peer, ours) = (memory(&runs.peer), memory(&runs.carrack));
@@ -117,15 +119,16 @@ fn latencies(runs: &Runs) -> String {
     text
 }
 
-/// One server's deliveries to many watches.
-fn fanout(part: &str, name: &str, runs: &[Figures]) -> String {
+/// One server's deliveries to many watches; `None` when none were made.
+fn fanout(part: &str, name: &str, runs: &[Figures]) -> Option<String> {
     let of = |run: &Figures, field: &str| {
         let figures = if part == "wide" { &run.wide } else { &run.load["watch_fanout"] };
         figures[field].as_f64()
     };
     let middle = |field: &str| median(runs.iter().filter_map(|run| of(run, field)).collect());
+    runs.iter().find_map(|run| of(run, "watchers"))?;
     let complete = runs.iter().all(|run| of(run, "delivered") == of(run, "expected"));
-    format!(
+    Some(format!(
         "fan-out to {:.0} watches, {name}: {:.0} of {:.0} delivered{}, p50 {:.1} ms, p99 {:.1} ms",
         middle("watchers"),
         middle("delivered"),
@@ -133,7 +136,7 @@ fn fanout(part: &str, name: &str, runs: &[Figures]) -> String {
         if complete { "" } else { " ✗" },
         middle("p50_ms"),
         middle("p99_ms"),
-    )
+    ))
 }
 
 /// Everything that was measured, for keeping.

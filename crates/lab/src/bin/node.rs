@@ -1,6 +1,6 @@
-//! `make bench-node`: starts a cluster with the example in a machine of its own, starts pods
-//! one after the other and many at once, then watches what it costs when nothing happens.
-//! ONE_BY_ONE, AT_ONCE and IDLE (seconds) choose how much of each.
+//! `make bench-node`: starts a cluster with the example in a machine of its own, watches what
+//! it costs when nothing happens, then starts pods one after the other and many at once.
+//! ONE_BY_ONE, AT_ONCE and IDLE (seconds, twice) choose how much of each.
 
 use std::time::Duration;
 
@@ -23,24 +23,24 @@ fn main() -> Result<()> {
     let (carrack, data) = (paths::carrack()?, machine.dir().join("data"));
     print!("{}", node::up(&machine, &carrack, &data)?);
 
+    if !idle.is_zero() {
+        let seen = node::idle(&machine, idle)?;
+        println!(
+            "idle for {:.0} s: {} processes, {:.1} MB (PSS), {:.2}% of a core",
+            seen.seconds,
+            seen.processes,
+            seen.memory_mb,
+            seen.cpu * 100.0
+        );
+        match node::syncs(&machine, idle)? {
+            Some(syncs) => println!("idle for another {} s: {syncs} syncs", idle.as_secs()),
+            None => println!("syncs not counted (strace is not installed)"),
+        }
+    }
     let podstart = std::env::current_exe()?.with_file_name("podstart");
     let mut pods = machine.command(podstart);
     pods.arg(data.join("kubeconfig")).args([one_by_one.to_string(), at_once.to_string()]);
     print!("{}", run(pods, Duration::from_secs(900))?);
-
-    if !idle.is_zero() {
-        let idle = node::idle(&machine, idle)?;
-        let syncs = idle.syncs.map_or("syncs not counted (strace is not installed)".to_owned(), |syncs| {
-            format!("{syncs} syncs")
-        });
-        println!(
-            "idle for {:.0} s: {} processes, {:.1} MB (PSS), {:.2}% of a core, {syncs}",
-            idle.seconds,
-            idle.processes,
-            idle.memory_mb,
-            idle.cpu * 100.0
-        );
-    }
     node::down(&machine, &carrack, &data)?;
     Ok(())
 }
