@@ -11,7 +11,7 @@ export CARGO_TERM_COLOR ?= auto
 
 -include upstream.mk
 
-.PHONY: help build up down test lint unit lab deny test-crash test-vm bench bench-node bench-scheduler scale differential scheduler-differential conformance-api programs clean
+.PHONY: help build up down test lint unit lab deny test-crash test-vm fuzz bench bench-node bench-scheduler scale differential scheduler-differential conformance-api programs clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -49,6 +49,9 @@ test-vm: ## Cut the power of a virtual machine, under load and in first starts; 
 	@command -v qemu-system-x86_64 >/dev/null || { echo "needs qemu: apt-get install --no-install-recommends qemu-system-x86"; exit 1; }
 	$(MAKE) build $(UPSTREAM_BIN)/kubectl
 	CARRACK_BIN=$(abspath $(RELEASE)) cargo run --package carrack-lab --bin vm
+
+fuzz: ## Feed every decoder mutated inputs within bounds of time and memory; RUNS (a million) and TARGETS choose them
+	RUNS=$(or $(RUNS),1000000) TARGETS="$(TARGETS)" fuzz/run.sh
 
 bench: build ## Compare with kube-apiserver + etcd and the null server on this machine
 	$(MAKE) $(addprefix $(UPSTREAM_BIN)/,kube-apiserver etcd kubectl)
