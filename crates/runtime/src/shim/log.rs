@@ -70,23 +70,30 @@ impl LogWriter {
         }
     }
 
+    /// The path has a log at every moment: whoever opens it meanwhile gets the old or the new.
     fn rotate(&mut self) {
-        let numbered = |n: u32| {
+        let beside = |end: &str| {
             let mut name = self.path.clone().into_os_string();
-            name.push(format!(".{n}"));
+            name.push(end);
             PathBuf::from(name)
         };
+        let numbered = |n: u32| beside(&format!(".{n}"));
         let last = self.max_files.saturating_sub(1);
-        if last == 0 {
-            let _ = fs::remove_file(&self.path);
-        }
         for n in (1..last).rev() {
             let _ = fs::rename(numbered(n), numbered(n + 1));
         }
         if last > 0 {
-            let _ = fs::rename(&self.path, numbered(1));
+            let first = numbered(1);
+            let _ = fs::remove_file(&first);
+            // A file system without links has a moment without a log.
+            if fs::hard_link(&self.path, &first).is_err() {
+                let _ = fs::rename(&self.path, &first);
+            }
         }
-        if let Ok(file) = open(&self.path) {
+        let fresh = beside(".new");
+        let _ = fs::remove_file(&fresh);
+        let made = open(&fresh).and_then(|file| fs::rename(&fresh, &self.path).map(|()| file));
+        if let Ok(file) = made {
             self.file = file;
             self.size = 0;
         }
