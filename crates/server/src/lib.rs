@@ -13,7 +13,7 @@ pub mod clock;
 pub mod crd;
 pub mod encryption;
 pub mod files;
-mod flow;
+pub mod flow;
 pub mod http;
 pub mod maintenance;
 pub mod pki;

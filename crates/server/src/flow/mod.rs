@@ -8,6 +8,7 @@
 //! (KEP-1040. See `docs/decisions/flow-control.md`.)
 
 pub(crate) mod builtin;
+pub mod conditions;
 mod level;
 mod plan;
 

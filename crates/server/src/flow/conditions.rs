@@ -1,0 +1,142 @@
+//! The condition `Dangling` of every FlowSchema: whether the priority level that it names
+//! is there. Upstream's servers apply it, so that only it is theirs.
+//!
+//! (`flowcontrol/apf_controller.go` has the reasons and messages.)
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use carrack_api::Value;
+use carrack_api::status::Status;
+use serde_json::json;
+
+use super::{LEVELS, SCHEMAS};
+use crate::clock::rfc3339;
+use crate::registry::{Item, Registry, Seen, Start, Watcher};
+use crate::request::User;
+
+/// Whom managedFields name.
+const MANAGER: &str = "api-priority-and-fairness-config-consumer-v1";
+/// How long to wait after something failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Keeps the conditions in step, for as long as the server runs.
+pub async fn run(registry: Arc<Registry>) {
+    loop {
+        let schemas = registry.subscribe(SCHEMAS, "", Start::Initial { fresh: false }).await;
+        let levels = registry.subscribe(LEVELS, "", Start::Initial { fresh: false }).await;
+        match (schemas, levels) {
+            (Ok(schemas), Ok(levels)) => Keeper::default().follow(&registry, schemas, levels).await,
+            (Err(status), _) | (_, Err(status)) => tracing::warn!(%status, "cannot follow FlowSchemas"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+#[derive(Default)]
+struct Keeper {
+    schemas: BTreeMap<Box<str>, Value>,
+    levels: BTreeSet<Box<str>>,
+}
+
+impl Keeper {
+    /// Until a watch falls out of the history.
+    async fn follow(&mut self, registry: &Registry, mut schemas: Watcher, mut levels: Watcher) {
+        // Ends of the two initial lists that are still to come.
+        let mut to_come = 2;
+        let mut retry = false;
+        loop {
+            let items = tokio::select! {
+                items = schemas.next() => items,
+                items = levels.next() => items,
+                () = tokio::time::sleep(RETRY), if retry => Ok(Default::default()),
+            };
+            let Ok(items) = items else { return };
+            for item in items {
+                let (record, gone) = match item {
+                    Item::InitialEnd(_) => {
+                        to_come -= 1;
+                        continue;
+                    }
+                    Item::Initial(record) => (record, false),
+                    Item::Event(seen, event) => (event.record.clone(), matches!(seen, Seen::Deleted)),
+                };
+                let name = record.key.name();
+                match (record.key.resource() == SCHEMAS, gone) {
+                    (true, false) => drop(self.schemas.insert(name.into(), record.decode())),
+                    (true, true) => drop(self.schemas.remove(name)),
+                    (false, false) => drop(self.levels.insert(name.into())),
+                    (false, true) => drop(self.levels.remove(name)),
+                }
+            }
+            if to_come == 0 {
+                retry = !self.settle(registry).await;
+            }
+        }
+    }
+
+    /// Writes the conditions that are not as they should be; `false` if something has to be
+    /// tried again.
+    async fn settle(&self, registry: &Registry) -> bool {
+        let mut settled = true;
+        for (name, schema) in &self.schemas {
+            let level = schema["spec"]["priorityLevelConfiguration"]["name"].as_str().unwrap_or_default();
+            let Some(condition) = decide(schema, level, self.levels.contains(level)) else { continue };
+            match write(registry, name, condition).await {
+                Ok(()) => {}
+                Err(status) if status.code == 404 => {}
+                Err(status) => {
+                    tracing::warn!(%status, %name, "cannot write the condition of a FlowSchema");
+                    settled = false;
+                }
+            }
+        }
+        settled
+    }
+}
+
+/// The condition that a schema should have, without its time, if it has another.
+fn decide(schema: &Value, level: &str, is_there: bool) -> Option<Value> {
+    let (status, reason, what) = match is_there {
+        true => ("False", "Found", "and it exists"),
+        false => ("True", "NotFound", "but there is no such object"),
+    };
+    let message =
+        format!("This FlowSchema references the PriorityLevelConfiguration object named {level:?} {what}");
+    let wanted = json!({"type": "Dangling", "status": status, "reason": reason, "message": message});
+    let conditions = schema["status"]["conditions"].as_array();
+    let found = conditions.into_iter().flatten().find(|one| one["type"] == "Dangling");
+    let same = |field: &str| found.is_some_and(|found| found[field] == wanted[field]);
+    (!["status", "reason", "message"].into_iter().all(same)).then_some(wanted)
+}
+
+async fn write(registry: &Registry, name: &str, mut condition: Value) -> Result<(), Status> {
+    let user = User::new("system:apiserver", ["system:masters", "system:authenticated"]);
+    let mut call = registry.call(user, SCHEMAS, "", name)?.on("status");
+    call.options.field_manager = MANAGER.into();
+    call.options.force = true;
+    condition["lastTransitionTime"] = rfc3339(call.now).into();
+    let config = json!({"apiVersion": call.api_version(), "kind": "FlowSchema", "metadata": {"name": name},
+        "status": {"conditions": [condition]}});
+    registry.apply(&call, config.to_string().as_bytes()).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_dangles_without_its_level() {
+        let mut schema = json!({"spec": {"priorityLevelConfiguration": {"name": "low"}}});
+        let condition = decide(&schema, "low", false).unwrap();
+        assert_eq!(condition["status"], "True");
+        assert_eq!(
+            condition["message"],
+            "This FlowSchema references the PriorityLevelConfiguration object named \"low\" but there is no such object"
+        );
+        schema["status"]["conditions"] = json!([condition]);
+        assert_eq!(decide(&schema, "low", false), None);
+        assert_eq!(decide(&schema, "low", true).unwrap()["reason"], "Found");
+    }
+}
