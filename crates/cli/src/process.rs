@@ -21,6 +21,15 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
         .context("cannot start threads")
 }
 
+/// Lets this process have as many files, and so connections, open as it may at all. Programs
+/// of containers would inherit that, so only a control plane on its own does it.
+pub fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
 /// Logs to standard error by a filter such as `info` or `warn,carrack_server=debug`.
 ///
 /// # Errors

@@ -18,6 +18,7 @@ pub fn run(server: args::Server) -> Result<()> {
     process::log(&config.log)?;
     let fleet = simulate::fleet(&server.simulate)?;
     let held = dirs.hold()?;
+    process::raise_file_limit();
     let options = Options { store: server.store, disable: server.disable };
     process::runtime()?.block_on(async {
         let plane = Plane::start(&dirs, &config, &options).await?;
