@@ -24,7 +24,7 @@ enum Token {
 
 /// Reads all requirements, in the order of the text.
 pub(super) fn requirements(text: &str) -> Result<Vec<Requirement>, Error> {
-    let mut parser = Parser { tokens: lex(text), at: 0 };
+    let mut parser = Parser::new(text);
     let mut requirements = Vec::new();
     loop {
         let (token, literal) = parser.peek();
@@ -55,23 +55,40 @@ fn found<T>(literal: &str, expected: &str) -> Result<T, Error> {
     Err(Error(format!("found '{literal}', expected: {expected}")))
 }
 
+/// Reads one token ahead, so that what follows the first mistake is never looked at.
 struct Parser<'a> {
-    tokens: Vec<(Token, &'a str)>,
-    at: usize,
+    /// The token that was taken last.
+    last: Token,
+    ahead: (Token, &'a str),
+    /// What comes after `ahead`.
+    rest: &'a str,
 }
 
 impl<'a> Parser<'a> {
+    fn new(text: &'a str) -> Self {
+        let (ahead, rest) = token(text);
+        Self { last: Token::End, ahead, rest }
+    }
+
     /// The next token where `in` and `notin` are words.
     fn peek(&self) -> (Token, &'a str) {
-        let (token, literal) = self.tokens[self.at.min(self.tokens.len() - 1)];
+        let (token, literal) = self.ahead;
         let token = if matches!(token, Token::In | Token::NotIn) { Token::Word } else { token };
         (token, literal)
     }
 
     fn next(&mut self) -> (Token, &'a str) {
         let next = self.peek();
-        self.at += 1;
+        self.take();
         next
+    }
+
+    /// Takes the next token as it is.
+    fn take(&mut self) -> (Token, &'a str) {
+        let taken = self.ahead;
+        self.last = taken.0;
+        (self.ahead, self.rest) = token(self.rest);
+        taken
     }
 
     fn requirement(&mut self) -> Result<Requirement, Error> {
@@ -105,8 +122,7 @@ impl<'a> Parser<'a> {
     }
 
     fn operator(&mut self) -> Result<Operator, Error> {
-        let (token, literal) = self.tokens[self.at];
-        self.at += 1;
+        let (token, literal) = self.take();
         Ok(match token {
             Token::In | Token::Equals => Operator::In,
             Token::NotIn | Token::NotEquals => Operator::NotIn,
@@ -118,7 +134,7 @@ impl<'a> Parser<'a> {
 
     /// Whether the operator just read was `in` or `notin`.
     fn set_based(&self) -> bool {
-        matches!(self.tokens[self.at - 1].0, Token::In | Token::NotIn)
+        matches!(self.last, Token::In | Token::NotIn)
     }
 
     fn value(&mut self) -> Result<&'a str, Error> {
@@ -137,7 +153,7 @@ impl<'a> Parser<'a> {
             return Err(Error(format!("found '{literal}' expected: '('")));
         }
         if self.peek().0 == Token::Close {
-            self.at += 1;
+            self.take();
             return Ok(vec![""]);
         }
         let (token, literal) = self.peek();
@@ -167,7 +183,7 @@ impl<'a> Parser<'a> {
                 (_, literal) => return found(literal, "',', or identifier"),
             }
         }
-        self.at += 1;
+        self.take();
         Ok(values)
     }
 }
@@ -176,32 +192,23 @@ fn special(byte: u8) -> bool {
     b"=!(),><".contains(&byte)
 }
 
-fn lex(text: &str) -> Vec<(Token, &str)> {
+/// The first token of a text, and what comes after it.
+fn token(text: &str) -> ((Token, &str), &str) {
+    let text = text.trim_start_matches(|c: char| c.is_ascii_whitespace());
     let bytes = text.as_bytes();
-    let mut tokens = Vec::new();
-    let mut at = 0;
-    loop {
-        at += bytes[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-        let Some(first) = bytes.get(at) else { break };
-        let start = at;
-        if special(*first) {
-            let (token, length) = symbol(&bytes[at..]);
-            at += length;
-            tokens.push((token, &text[start..at]));
-        } else {
-            let word = |byte: &&u8| !special(**byte) && !byte.is_ascii_whitespace();
-            at += bytes[at..].iter().take_while(word).count();
-            let literal = &text[start..at];
-            let token = match literal {
-                "in" => Token::In,
-                "notin" => Token::NotIn,
-                _ => Token::Word,
-            };
-            tokens.push((token, literal));
-        }
+    let Some(first) = bytes.first() else { return ((Token::End, ""), "") };
+    if special(*first) {
+        let (token, length) = symbol(bytes);
+        return ((token, &text[..length]), &text[length..]);
     }
-    tokens.push((Token::End, ""));
-    tokens
+    let word = |byte: &&u8| !special(**byte) && !byte.is_ascii_whitespace();
+    let (literal, rest) = text.split_at(bytes.iter().take_while(word).count());
+    let token = match literal {
+        "in" => Token::In,
+        "notin" => Token::NotIn,
+        _ => Token::Word,
+    };
+    ((token, literal), rest)
 }
 
 fn symbol(bytes: &[u8]) -> (Token, usize) {
