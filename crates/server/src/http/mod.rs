@@ -21,6 +21,7 @@ mod proxy;
 mod resource;
 mod subresource;
 mod table;
+mod warnings;
 mod watch;
 
 use std::sync::Arc;

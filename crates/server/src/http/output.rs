@@ -167,7 +167,7 @@ fn go_type(kind: &Kind, ending: &str) -> String {
 }
 
 /// Answers with JSON, or with what the client wants made of it.
-fn written(accept: Accept, code: StatusCode, mut body: Vec<u8>) -> Response<Body> {
+pub(crate) fn written(accept: Accept, code: StatusCode, mut body: Vec<u8>) -> Response<Body> {
     match accept.encoding {
         Encoding::Yaml => {
             let text = serde_json::from_slice(&body).map_or_else(|_| String::new(), |value| yaml(&value));
@@ -484,12 +484,8 @@ pub(crate) fn respond(code: StatusCode, media_type: &'static str, body: impl Int
 }
 
 /// Adds `Warning: 299 - "…"` headers.
-pub(crate) fn warn(response: &mut Response<Body>, warnings: Vec<String>) {
-    for warning in warnings {
-        let escaped = warning.replace('\\', "\\\\").replace('"', "\\\"");
-        let clean: String = escaped.chars().filter(|c| !c.is_control()).collect();
-        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{clean}\"").as_bytes()) {
-            response.headers_mut().append(WARNING, value);
-        }
+pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    for value in super::warnings::headers(warnings) {
+        response.headers_mut().append(WARNING, value);
     }
 }

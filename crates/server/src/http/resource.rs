@@ -82,7 +82,7 @@ pub(crate) async fn answer(
         Err(status) => Err(status),
     };
     let mut response = response.unwrap_or_else(|status| output::failure(&status));
-    output::warn(&mut response, warnings.take());
+    output::warn(&mut response, &warnings.take());
     Ok(response)
 }
 
