@@ -20,9 +20,14 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "patch deployment web --type=json -p '[{\"op\":\"remove\",\"path\":\"/spec/nothing\"}]'",
         "says which operation fails and why",
     ),
-    ("explain pod.spec.restartPolicy", "lists the values under ENUM only, not again in the description"),
+    ("explain pod.spec.restartPolicy", ENUM),
+    ("explain pod.spec.containers.ports", ENUM),
+    ("explain service.spec.type", ENUM),
+    ("get componentstatuses -o name", "no components run apart, so none is asked how it is"),
     ("create -f $M", "a Service that exists is AlreadyExists, before anyone looks at its address"),
 ];
+
+const ENUM: &str = "lists the values under ENUM only, not again in the description";
 
 fn golden(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file)
@@ -91,4 +96,34 @@ fn answers_as_upstream_does() {
 #[test]
 fn applies_on_the_server_as_upstream_does() {
     check("server-side.script", "server-side.txt");
+}
+
+#[test]
+fn creates_as_upstream_does() {
+    check("create.script", "create.txt");
+}
+
+#[test]
+fn guards_as_upstream_does() {
+    check("access.script", "access.txt");
+}
+
+#[test]
+fn changes_as_upstream_does() {
+    check("changes.script", "changes.txt");
+}
+
+#[test]
+fn keeps_nodes_as_upstream_does() {
+    check("nodes.script", "nodes.txt");
+}
+
+#[test]
+fn prints_as_upstream_does() {
+    check("output.script", "output.txt");
+}
+
+#[test]
+fn prunes_as_upstream_does() {
+    check("prune.script", "prune.txt");
 }

@@ -96,6 +96,18 @@ fn column(text: &'static str) -> Column {
     Column { name, ty, format, description: "", priority: wide.is_some().into() }
 }
 
+/// The columns of a built-in kind's Scale.
+pub fn scale_definitions() -> Vec<Value> {
+    ["Name(name)", "Desired:integer", "Available:integer", "Age"].map(|text| column(text).to_value()).into()
+}
+
+/// The cells of a Scale.
+pub fn scale_cells(scale: &Value, now: Timestamp) -> Vec<Value> {
+    let row = Row { object: scale, now };
+    let count = |place: &str| scale[place]["replicas"].as_i64().unwrap_or(0).into();
+    vec![row.name(), count("spec"), count("status"), row.age()]
+}
+
 /// The cells of an object's row, one a column of version `version`. `object` may be of
 /// any version (and Events of either group) of a built-in kind: the stored form is what
 /// is shown; of a custom kind it is of that version.

@@ -14,4 +14,4 @@ mod tests;
 pub use decode::decode;
 pub use encode::encode;
 pub use envelope::{Envelope, MAGIC, list, metadata, open, watch_frame, wrap};
-pub use swagger::{SWAGGER, swagger};
+pub use swagger::{SWAGGER, SWAGGER_ASKED, swagger};

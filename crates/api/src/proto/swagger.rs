@@ -9,7 +9,10 @@ use serde_json::{Map, Value};
 use super::wire::{put_bytes, put_message, put_number, put_varint};
 
 /// The media type of the message.
-pub const SWAGGER: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+pub const SWAGGER: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The same as clients ask for it. It is not a valid media type, so no answer has it.
+pub const SWAGGER_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// How a JSON value is written.
 #[derive(Clone, Copy)]

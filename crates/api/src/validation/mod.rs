@@ -82,6 +82,15 @@ pub fn validate_update(kind: &Kind, new: &Value, old: &Value) -> Errors {
     errors
 }
 
+/// Why an object of a name cannot be deleted, if so. (A collection with it can: upstream
+/// looks at single deletions only.)
+pub fn validate_delete(kind: &Kind, name: &str) -> Option<&'static str> {
+    match &*kind.resource {
+        "priorityclasses.scheduling.k8s.io" => scheduling::delete(name),
+        _ => None,
+    }
+}
+
 /// Rules for an approval of a certificate request.
 pub fn validate_approval(kind: &Kind, new: &Value, old: &Value) -> Errors {
     let mut errors = Errors::new();

@@ -34,6 +34,12 @@ pub fn create(class: &Value, errors: &mut Errors) {
     check(class, POLICY, &Path::ROOT, errors);
 }
 
+/// Why a PriorityClass must stay, if so.
+pub fn delete(name: &str) -> Option<&'static str> {
+    let is_system = SYSTEM.iter().any(|(known, _)| *known == name);
+    is_system.then_some("this is a system priority class and cannot be deleted")
+}
+
 fn system_class(name: &str, value: i64, global: bool) -> Result<(), String> {
     let Some((_, expected)) = SYSTEM.iter().find(|(known, _)| *known == name) else {
         return Err(format!("{name} is not a known system priority class"));

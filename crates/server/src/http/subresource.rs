@@ -6,10 +6,10 @@ use carrack_api::schema::TypeId;
 use carrack_api::status::Status;
 use http::{Response, StatusCode};
 
-use super::accept::Route;
-use super::output;
+use super::accept::{Form, Route};
 use super::resource::{Context, patch_type};
-use super::{Body, input};
+use super::table::{self, Include};
+use super::{Body, input, output};
 use crate::registry::{Call, DeleteOptions, check_fields, meta, no_such_resource};
 
 /// Whether the call's subresource has a body of its own kind.
@@ -77,6 +77,11 @@ async fn scale(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
             registry.patch_scale(&context.call, root, ty, &patch).await?
         }
     };
+    if accept.form == Form::Table && context.call.kind.definition.is_none() {
+        let include = Include::read(&context.info.query, accept)?;
+        let table = table::of_scale(accept, &scale, include, context.call.now);
+        return Ok(output::written(accept, StatusCode::OK, table));
+    }
     Ok(output::typed(accept, &scale, StatusCode::OK))
 }
 

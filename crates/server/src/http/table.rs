@@ -3,6 +3,7 @@
 use carrack_api::status::Status;
 use carrack_api::{Record, Revision, Value, columns};
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::accept::{Accept, Form};
 use super::output::{View, write_metadata};
@@ -76,6 +77,10 @@ pub(crate) fn encode(
 ) -> Vec<u8> {
     let columns: Value =
         if definitions { columns::definitions(&view.kind, view.version).into() } else { Value::Null };
+    framed(accept, &columns, meta, rows)
+}
+
+fn framed(accept: Accept, columns: &Value, meta: &Value, rows: &[Vec<u8>]) -> Vec<u8> {
     let mut out = format!(
         "{{\"kind\":\"Table\",\"apiVersion\":\"{}\",\"metadata\":{meta},\
          \"columnDefinitions\":{columns},\"rows\":[",
@@ -90,4 +95,17 @@ pub(crate) fn encode(
     }
     out.extend_from_slice(b"]}");
     out
+}
+
+/// The table of a built-in kind's Scale.
+pub(crate) fn of_scale(accept: Accept, scale: &Value, include: Include, now: Timestamp) -> Vec<u8> {
+    let object = match include {
+        Include::None => Value::Null,
+        Include::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": accept.meta_version(),
+            "metadata": scale["metadata"]}),
+        Include::Object => scale.clone(),
+    };
+    let row = json!({"cells": columns::scale_cells(scale, now), "object": object});
+    let meta = json!({"resourceVersion": scale["metadata"]["resourceVersion"]});
+    framed(accept, &columns::scale_definitions().into(), &meta, &[row.to_string().into_bytes()])
 }

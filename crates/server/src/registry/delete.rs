@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use carrack_api::status::Status;
-use carrack_api::{Record, Value};
+use carrack_api::{Record, Value, validation};
 use carrack_store::Expect;
 use jiff::SignedDuration;
 
@@ -59,6 +59,13 @@ impl Registry {
     /// # Errors
     /// What a client would be answered.
     pub async fn delete(&self, call: &Call, options: &DeleteOptions) -> Result<Deleted, Status> {
+        if let Some(why) = validation::validate_delete(&call.kind, &call.name) {
+            return Err(call.forbidden(why));
+        }
+        self.delete_one(call, options).await
+    }
+
+    async fn delete_one(&self, call: &Call, options: &DeleteOptions) -> Result<Deleted, Status> {
         for _ in 0..ATTEMPTS {
             let current = self.store.get(&call.key()).ok_or_else(|| call.not_found())?;
             check_preconditions(call, options, &current)?;
@@ -85,7 +92,7 @@ impl Registry {
             let mut each = call.clone();
             each.namespace = record.key.namespace().into();
             each.name = record.key.name().into();
-            match self.delete(&each, options).await {
+            match self.delete_one(&each, options).await {
                 Ok(_) => deleted.push(record),
                 Err(status) if status.code == 404 => deleted.push(record),
                 Err(status) => return Err(status),

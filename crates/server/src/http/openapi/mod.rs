@@ -53,7 +53,7 @@ pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result
         "v3" => Ok(output::json(StatusCode::OK, index(&kinds, git_version).to_string())),
         "v2" => {
             let accept = parts.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-            let message = accept.contains(proto::SWAGGER);
+            let message = accept.contains(proto::SWAGGER) || accept.contains(proto::SWAGGER_ASKED);
             if !message && !accept.is_empty() && !accept.contains("json") && !accept.contains("*/*") {
                 let forms = format!("application/json, {}", proto::SWAGGER);
                 return Err(Status::not_acceptable(format!(

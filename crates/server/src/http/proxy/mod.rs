@@ -100,7 +100,11 @@ where
     if &*at.subresource != "log" {
         state.registry.admit(&call, Operation::Connect, Some(&object), None).await?;
     }
-    let target = target::of(&call, &object, info)?;
+    let Some(target) = target::of(&call, &object, info)? else {
+        let mut nothing = Response::new(Body::empty());
+        *nothing.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(nothing);
+    };
     let body: Outgoing = match parts.method {
         Method::GET | Method::HEAD => Empty::new().map_err(|never| match never {}).boxed_unsync(),
         _ => body.map_err(Into::into).boxed_unsync(),

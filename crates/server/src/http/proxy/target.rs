@@ -16,21 +16,25 @@ pub(super) struct Target {
     pub(super) path: String,
 }
 
-/// Where the request about `object` goes.
+/// Where the request about `object` goes; nowhere for the log of a pod that has no node, and
+/// so no log, yet.
 ///
 /// # Errors
 /// 400 when the pod has no node, or no such container; 503 for what cannot be proxied.
-pub(super) fn of(call: &Call, object: &Value, info: &RequestInfo) -> Result<Target, Status> {
+pub(super) fn of(call: &Call, object: &Value, info: &RequestInfo) -> Result<Option<Target>, Status> {
     let query = &info.query;
     match (&*call.kind.resource, &*call.subresource) {
         ("nodes", "proxy") => {
             let mut path = format!("/{}", info.tail);
             let pairs: Vec<(&str, &str)> = query.iter().collect();
             write_query(&mut path, &pairs);
-            Ok(Target { node: call.name.to_string(), path })
+            Ok(Some(Target { node: call.name.to_string(), path }))
         }
         ("pods", "log") => {
             let container = container(object, query.text("container"))?;
+            if node(object).is_empty() {
+                return Ok(None);
+            }
             let names = [
                 "follow",
                 "previous",
@@ -43,17 +47,17 @@ pub(super) fn of(call: &Call, object: &Value, info: &RequestInfo) -> Result<Targ
             ];
             let pairs: Vec<(&str, &str)> =
                 names.into_iter().filter_map(|name| Some((name, query.get(name)?))).collect();
-            pod_target(call, object, "containerLogs", Some(&container), &pairs)
+            pod_target(call, object, "containerLogs", Some(&container), &pairs).map(Some)
         }
         ("pods", "exec" | "attach") => {
             let container = container(object, query.text("container"))?;
             let mut pairs = streams(query);
             pairs.extend(query.all("command").map(|word| ("command", word)));
-            pod_target(call, object, &call.subresource, Some(&container), &pairs)
+            pod_target(call, object, &call.subresource, Some(&container), &pairs).map(Some)
         }
         ("pods", "portforward") => {
             let ports: Vec<(&str, &str)> = query.all("ports").map(|port| ("port", port)).collect();
-            pod_target(call, object, "portForward", None, &ports)
+            pod_target(call, object, "portForward", None, &ports).map(Some)
         }
         _ => Err(Status::unavailable("proxying to pods and services is not supported")),
     }
@@ -64,6 +68,10 @@ fn streams(query: &Query) -> Vec<(&'static str, &'static str)> {
     flags.into_iter().filter(|(asked, _)| query.flag(asked)).map(|(_, told)| (told, "1")).collect()
 }
 
+fn node(pod: &Value) -> &str {
+    pod["spec"]["nodeName"].as_str().unwrap_or_default()
+}
+
 fn pod_target(
     call: &Call,
     pod: &Value,
@@ -71,7 +79,7 @@ fn pod_target(
     container: Option<&str>,
     pairs: &[(&str, &str)],
 ) -> Result<Target, Status> {
-    let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+    let node = node(pod);
     if node.is_empty() {
         return Err(Status::bad_request(format!("pod {} does not have a host assigned", call.name)));
     }
