@@ -217,6 +217,13 @@ impl Field {
     }
 }
 
+impl Field {
+    /// Whether the list is a message of its own in protobuf, with the items as its field 1.
+    pub fn is_wrapped_list(&self) -> bool {
+        &*self.go_type == "v1.Verbs"
+    }
+}
+
 impl Object {
     /// Sorts the fields and indexes them.
     fn arrange(&mut self) {

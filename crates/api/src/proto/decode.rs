@@ -89,7 +89,12 @@ impl Decoder<'_> {
             Ty::List(ty) => {
                 let list = fields.entry(&*field.name).or_insert_with(|| Value::Array(Vec::new()));
                 let Value::Array(items) = list else { return Err(wrong(field, item)) };
-                self.items(field, ty, item, items, depth)
+                match item {
+                    Item::Bytes(message) if field.is_wrapped_list() => {
+                        self.wrapped(field, ty, message, items, depth)
+                    }
+                    item => self.items(field, ty, item, items, depth),
+                }
             }
             Ty::Map(ty) => {
                 let map = fields.entry(&*field.name).or_insert_with(|| Value::Object(Map::new()));
@@ -171,6 +176,24 @@ impl Decoder<'_> {
         Ok(schema.or(other).unwrap_or_else(|| either.nothing()))
     }
 
+    /// The items of a list that is a message around them.
+    fn wrapped(
+        &self,
+        field: &Field,
+        ty: &Ty,
+        message: &[u8],
+        items: &mut Vec<Value>,
+        depth: usize,
+    ) -> Result<(), Error> {
+        let mut reader = Reader::new(message);
+        while let Some((number, item)) = reader.next()? {
+            if number == 1 {
+                self.items(field, ty, item, items, depth)?;
+            }
+        }
+        Ok(())
+    }
+
     /// One item of a repeated field, or several packed numbers.
     fn items(
         &self,
@@ -201,12 +224,7 @@ impl Decoder<'_> {
                 // A map cannot hold lists: the value is a message around one.
                 (2, Item::Bytes(message), Ty::List(ty)) => {
                     let mut items = Vec::new();
-                    let mut reader = Reader::new(message);
-                    while let Some((number, item)) = reader.next()? {
-                        if number == 1 {
-                            self.items(field, ty, item, &mut items, depth)?;
-                        }
-                    }
+                    self.wrapped(field, ty, message, &mut items, depth)?;
                     value = Some(Value::Array(items));
                 }
                 (2, item, ty) => value = Some(self.value(field, ty, item, depth)?),

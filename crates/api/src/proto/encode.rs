@@ -111,6 +111,11 @@ impl Encoder<'_> {
 
     fn field(&self, field: &Field, value: &Value, out: &mut Vec<u8>) -> Result<(), Error> {
         match (&field.ty, value) {
+            (Ty::List(ty), Value::Array(items)) if field.is_wrapped_list() => {
+                put_message(out, field.number, |out| {
+                    items.iter().try_for_each(|item| self.value(field, 1, ty, item, out))
+                })
+            }
             (Ty::List(ty), Value::Array(items)) => {
                 items.iter().try_for_each(|item| self.value(field, field.number, ty, item, out))
             }

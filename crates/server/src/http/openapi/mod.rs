@@ -5,13 +5,18 @@
 
 #[cfg(feature = "descriptions")]
 mod descriptions;
+mod operations;
 mod paths;
+mod published;
+mod roots;
 mod schemas;
+
+use std::collections::BTreeSet;
 
 use base64::Engine;
 use carrack_api::status::Status;
 use carrack_api::{Kinds, Value, proto};
-use http::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH};
+use http::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use serde_json::{Map, json};
@@ -50,7 +55,11 @@ pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result
     let kinds = state.registry.kinds();
     let git_version = &state.parts.config.git_version;
     match path.strip_prefix("openapi/").unwrap_or_default() {
-        "v3" => Ok(output::json(StatusCode::OK, index(&kinds, git_version).to_string())),
+        // Of this type upstream's is, too.
+        "v3" => {
+            let index = index(&kinds, git_version).to_string();
+            Ok(output::respond(StatusCode::OK, "text/plain; charset=utf-8", index))
+        }
         "v2" => {
             let accept = parts.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
             let message = accept.contains(proto::SWAGGER) || accept.contains(proto::SWAGGER_ASKED);
@@ -69,6 +78,12 @@ pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result
         }
         rest => {
             let rest = rest.strip_prefix("v3/").ok_or_else(no_such_resource)?;
+            if let Some((written, definitions)) = roots::of(&kinds, rest) {
+                let tag = hash_of_root(rest, git_version);
+                return Ok(hashed(parts, info, &tag, || {
+                    framed(Dialect::V3, written, definitions, git_version)
+                }));
+            }
             let segments: Vec<&str> = rest.split('/').collect();
             let (group, version) = match &segments[..] {
                 ["api", version] => ("", *version),
@@ -80,7 +95,7 @@ pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result
             }
             let one = [(group, version)];
             let tag = hash(&kinds, git_version, &one);
-            Ok(tagged(parts, &tag, JSON, || document(&kinds, git_version, Dialect::V3, &one)))
+            Ok(hashed(parts, info, &tag, || document(&kinds, git_version, Dialect::V3, &one)))
         }
     }
 }
@@ -96,7 +111,17 @@ fn index(kinds: &Kinds, git_version: &str) -> Value {
             paths.insert(at, json!({ "serverRelativeURL": url }));
         }
     }
+    for name in roots::names(kinds) {
+        let url = format!("/openapi/v3/{name}?hash={}", hash_of_root(&name, git_version));
+        paths.insert(name, json!({ "serverRelativeURL": url }));
+    }
     json!({ "paths": paths })
+}
+
+/// The document of a root changes with the version only.
+fn hash_of_root(name: &str, git_version: &str) -> String {
+    let digest = sha2::Sha256::digest(format!("{name} {git_version}"));
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&digest[..12])
 }
 
 /// Changes whenever a document may. Built-in schemas change with the version only.
@@ -116,6 +141,24 @@ fn hash(kinds: &Kinds, git_version: &str, of: &[(&str, &str)]) -> String {
 
 /// The media type of documents, unless v2's message is asked for.
 const JSON: &str = "application/json";
+
+/// A document of OpenAPI 3.0. What an address with its hash answers never changes; with
+/// another hash, the client is told the right one.
+fn hashed(parts: &Parts, info: &RequestInfo, tag: &str, make: impl FnOnce() -> Value) -> Response<Body> {
+    let asked = info.query.text("hash");
+    if !asked.is_empty() && asked != tag {
+        let mut response = output::respond(StatusCode::MOVED_PERMANENTLY, JSON, Body::empty());
+        if let Ok(place) = HeaderValue::from_str(&format!("{}?hash={tag}", info.attributes.path)) {
+            response.headers_mut().insert(LOCATION, place);
+        }
+        return response;
+    }
+    let mut response = tagged(parts, tag, JSON, make);
+    let lasts = if asked.is_empty() { "no-cache, private" } else { "public, immutable" };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(lasts));
+    response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
+    response
+}
 
 /// A document with its tag, or 304.
 fn tagged(parts: &Parts, tag: &str, form: &'static str, make: impl FnOnce() -> Value) -> Response<Body> {
@@ -139,37 +182,81 @@ fn tagged(parts: &Parts, tag: &str, form: &'static str, make: impl FnOnce() -> V
 fn document(kinds: &Kinds, git_version: &str, dialect: Dialect, of: &[(&str, &str)]) -> Value {
     let mut definitions = schemas::Definitions::new(dialect);
     let mut all = Map::new();
+    let mut named = BTreeSet::new();
     for (group, version) in of {
+        let mut is_builtin = false;
         for (kind, index) in discovery::served(kinds, group, version) {
-            paths::add(&mut all, dialect, kind, index);
+            is_builtin |= kind.definition.is_none();
+            let own = kind.versions[index].schema.object(kind.versions[index].root).name.to_string();
+            let list = schemas::list_name(kind, &own);
+            let sub = |name: &str| {
+                let sub = kind.subresources_of(index).find(|sub| &*sub.name == name);
+                let body = sub.and_then(schemas::body_of);
+                body.map_or_else(|| own.clone(), |(facts, id)| facts.object(id).name.to_string())
+            };
+            let names = operations::Names { own: &own, list: &list, sub: &sub };
+            for place in operations::places(kind, index, &names) {
+                paths::add(&mut all, dialect, &place, &mut named);
+            }
             definitions.add_kind(kind, index);
         }
+        if is_builtin {
+            roots::add_version(&mut all, dialect, group, version);
+            named.insert(format!("{}APIResourceList", schemas::META));
+        }
     }
-    let info = json!({"title": "Kubernetes", "version": git_version});
-    #[cfg_attr(not(feature = "descriptions"), expect(unused_mut, reason = "nobody describes"))]
+    for name in named {
+        definitions.add_named(&name, of);
+    }
     let mut definitions = definitions.finish();
     #[cfg(feature = "descriptions")]
     if dialect == Dialect::V3 {
-        for (group, version) in of {
-            let group_version = carrack_api::kind::api_version(group, version);
-            descriptions::describe(&group_version, &mut definitions);
-            let custom =
-                discovery::served(kinds, group, version).filter(|(kind, _)| kind.definition.is_some());
-            let custom: Vec<String> = custom
-                .map(|(kind, index)| {
-                    let version = &kind.versions[index];
-                    version.schema.object(version.root).name.to_string()
-                })
-                .collect();
-            if !custom.is_empty() {
-                descriptions::describe_custom(&custom, &mut definitions);
-            }
+        describe(kinds, of, &mut definitions);
+    }
+    if dialect == Dialect::V2 {
+        roots::add_all(kinds, dialect, &mut all, &mut definitions);
+    }
+    framed(dialect, all, definitions, git_version)
+}
+
+#[cfg(feature = "descriptions")]
+fn describe(kinds: &Kinds, of: &[(&str, &str)], definitions: &mut Map<String, Value>) {
+    for (group, version) in of {
+        let group_version = carrack_api::kind::api_version(group, version);
+        descriptions::describe(&group_version, definitions);
+        let custom = discovery::served(kinds, group, version).filter(|(kind, _)| kind.definition.is_some());
+        let custom: Vec<String> = custom
+            .map(|(kind, index)| {
+                let version = &kind.versions[index];
+                version.schema.object(version.root).name.to_string()
+            })
+            .collect();
+        if !custom.is_empty() {
+            descriptions::describe_custom(&custom, definitions);
         }
     }
+}
+
+/// A whole document. (It tells the version of the API, not of the program.)
+fn framed(
+    dialect: Dialect,
+    paths: Map<String, Value>,
+    definitions: Map<String, Value>,
+    git_version: &str,
+) -> Value {
+    let version: Vec<&str> = git_version.trim_start_matches('v').splitn(3, '.').take(2).collect();
+    let info = json!({"title": "Kubernetes", "version": version.join(".")});
+    let security = json!({"BearerToken": {"type": "apiKey", "description": "Bearer Token authentication",
+        "name": "authorization", "in": "header"}});
     match dialect {
-        Dialect::V2 => json!({"swagger": "2.0", "info": info, "paths": all, "definitions": definitions}),
+        Dialect::V2 => json!({"swagger": "2.0", "info": info, "paths": paths, "definitions": definitions,
+            "securityDefinitions": security, "security": [{"BearerToken": []}]}),
         Dialect::V3 => {
-            json!({"openapi": "3.0.0", "info": info, "paths": all, "components": {"schemas": definitions}})
+            let mut components = json!({ "securitySchemes": security });
+            if !definitions.is_empty() {
+                components["schemas"] = definitions.into();
+            }
+            json!({"openapi": "3.0.0", "info": info, "paths": paths, "components": components})
         }
     }
 }

@@ -1,166 +1,149 @@
-//! Paths of OpenAPI documents: as much of each operation as clients look at, which is
-//! its action, its kind, its query parameters and the media types of its body.
+//! Writes down operations in the two dialects of documents.
 
-use carrack_api::{Kind, Value};
+use std::collections::BTreeSet;
+
+use carrack_api::Value;
 use serde_json::{Map, json};
 
 use super::Dialect;
+use super::operations::{Operation, Parameter, Place, Shape};
 
-/// Method, action in OpenAPI's words, verb in discovery's.
-type Operation = (&'static str, &'static str, &'static str);
-
-const COLLECTION: &[Operation] = &[
-    ("get", "list", "list"),
-    ("post", "post", "create"),
-    ("delete", "deletecollection", "deletecollection"),
-];
-const ONE: &[Operation] = &[
-    ("get", "get", "get"),
-    ("put", "put", "update"),
-    ("patch", "patch", "patch"),
-    ("delete", "delete", "delete"),
-];
-const SUBRESOURCE: &[Operation] = &[
-    ("get", "get", "get"),
-    ("post", "post", "create"),
-    ("put", "put", "update"),
-    ("patch", "patch", "patch"),
-    ("delete", "delete", "delete"),
-];
-
-/// Adds the paths of a kind's version.
-pub(super) fn add(all: &mut Map<String, Value>, dialect: Dialect, kind: &Kind, index: usize) {
-    let own = &kind.versions[index];
-    let version = &*own.name;
-    let body = own.schema.object(own.root).name.to_string();
-    let root = match &*kind.group {
-        "" => format!("/api/{version}"),
-        group => format!("/apis/{group}/{version}"),
-    };
-    let base = match kind.namespaced {
-        true => format!("{root}/namespaces/{{namespace}}/{}", kind.plural),
-        false => format!("{root}/{}", kind.plural),
-    };
-    let own = (&*kind.group, version, &*kind.kind);
-    let path = Path { dialect, namespaced: kind.namespaced, custom: kind.custom, body: &body };
-    let item = path.item(COLLECTION, &kind.verbs, own, false);
-    insert(all, base.clone(), item);
-    insert(all, format!("{base}/{{name}}"), path.item(ONE, &kind.verbs, own, true));
-    if kind.namespaced && kind.verbs.iter().any(|verb| &**verb == "list") {
-        let list = [COLLECTION[0]];
-        let everywhere = Path { namespaced: false, ..path };
-        insert(all, format!("{root}/{}", kind.plural), everywhere.item(&list, &kind.verbs, own, false));
-    }
-    for sub in kind.subresources_of(index) {
-        let of = if sub.group == kind.group { version } else { &sub.version };
-        let item = path.item(SUBRESOURCE, &sub.verbs, (&sub.group, of, &sub.kind), true);
-        insert(all, format!("{base}/{{name}}/{}", sub.name), item);
-    }
-}
-
-fn insert(all: &mut Map<String, Value>, path: String, item: Value) {
-    if item.as_object().is_some_and(|item| item.len() > 1) {
-        all.insert(path, item);
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Path<'a> {
+/// Adds a path; notes the types that it speaks of.
+pub(super) fn add(
+    all: &mut Map<String, Value>,
     dialect: Dialect,
-    namespaced: bool,
-    custom: bool,
-    body: &'a str,
+    place: &Place,
+    types: &mut BTreeSet<String>,
+) {
+    let writer = Writer { dialect };
+    // What all operations of a path take is said once.
+    let common: Vec<Parameter> = match place.operations.split_first() {
+        Some((first, rest)) => {
+            let by_all = |one: &&Parameter| rest.iter().all(|other| other.parameters.contains(one));
+            first.parameters.iter().filter(by_all).copied().collect()
+        }
+        None => return,
+    };
+    let mut item = Map::new();
+    for operation in &place.operations {
+        item.insert(operation.method.into(), writer.operation(operation, &place.tag, &common));
+        let shapes = operation.answers.iter().map(|(_, shape)| shape);
+        for shape in shapes.chain(operation.body.iter().map(|(shape, _)| shape)) {
+            if let Shape::Type(name) = shape {
+                types.insert(name.clone());
+            }
+        }
+    }
+    let mut parameters: Vec<(&str, Value)> =
+        common.iter().map(|(name, ty)| (*name, writer.parameter(name, "query", ty))).collect();
+    parameters.extend(place.parts.iter().map(|name| (*name, writer.parameter(name, "path", "string"))));
+    parameters.sort_by(|(a, one), (b, other)| a.cmp(b).then(one["in"].as_str().cmp(&other["in"].as_str())));
+    if !parameters.is_empty() {
+        item.insert("parameters".into(), parameters.into_iter().map(|(_, parameter)| parameter).collect());
+    }
+    all.insert(place.path.clone(), item.into());
 }
 
-impl Path<'_> {
-    fn item(
-        self,
-        operations: &[Operation],
-        verbs: &[Box<str>],
-        of: (&str, &str, &str),
-        named: bool,
-    ) -> Value {
-        let mut item = Map::new();
-        for (method, action, verb) in operations {
-            if verbs.iter().any(|served| &**served == *verb) {
-                item.insert((*method).into(), self.operation(action, of));
-            }
+/// Adds a path that only tells of other paths, or of the server.
+pub(super) fn add_root(
+    all: &mut Map<String, Value>,
+    dialect: Dialect,
+    (path, id, tag): (&str, &str, &str),
+    answer: Option<&str>,
+    media: &[&str],
+) {
+    let writer = Writer { dialect };
+    let shape = answer.map_or(Shape::Text, |name| Shape::Type(name.to_owned()));
+    let mut operation = json!({
+        "tags": [tag],
+        "operationId": id,
+        "responses": writer.answers(&[("200", shape)], media),
+    });
+    if dialect == Dialect::V2 {
+        if answer.is_some() {
+            operation["consumes"] = json!(media);
         }
-        let mut parameters = Vec::new();
-        for (name, wanted) in [("name", named), ("namespace", self.namespaced)] {
-            if wanted {
-                parameters.push(self.parameter(name, "path", "string"));
-            }
-        }
-        item.insert("parameters".into(), parameters.into());
-        Value::Object(item)
+        operation["produces"] = json!(media);
+        operation["schemes"] = json!(["https"]);
     }
+    all.insert(path.to_owned(), json!({ "get": operation }));
+}
 
-    fn operation(self, action: &str, (group, version, kind): (&str, &str, &str)) -> Value {
-        let queries: &[(&str, &str)] = match action {
-            "list" | "deletecollection" => &[
-                ("allowWatchBookmarks", "boolean"),
-                ("continue", "string"),
-                ("fieldSelector", "string"),
-                ("labelSelector", "string"),
-                ("limit", "integer"),
-                ("resourceVersion", "string"),
-                ("resourceVersionMatch", "string"),
-                ("sendInitialEvents", "boolean"),
-                ("timeoutSeconds", "integer"),
-                ("watch", "boolean"),
-            ],
-            "post" | "put" => {
-                &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")]
-            }
-            "patch" => &[
-                ("dryRun", "string"),
-                ("fieldManager", "string"),
-                ("fieldValidation", "string"),
-                ("force", "boolean"),
-            ],
-            "delete" => &[
-                ("dryRun", "string"),
-                ("gracePeriodSeconds", "integer"),
-                ("orphanDependents", "boolean"),
-                ("propagationPolicy", "string"),
-            ],
-            _ => &[],
-        };
-        let parameters: Vec<Value> =
-            queries.iter().map(|(name, ty)| self.parameter(name, "query", ty)).collect();
-        let mut operation = json!({
-            "parameters": parameters,
-            "responses": {"200": {"description": "OK"}},
-            "x-kubernetes-action": action,
+struct Writer {
+    dialect: Dialect,
+}
+
+impl Writer {
+    fn operation(&self, operation: &Operation, tag: &str, common: &[Parameter]) -> Value {
+        let (group, version, kind) = &operation.of;
+        let mut written = json!({
+            "tags": [tag],
+            "operationId": operation.id,
+            "responses": self.answers(&operation.answers, operation.produces),
+            "x-kubernetes-action": operation.action,
             "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
         });
-        let media: &[&str] = match action {
-            "post" | "put" => &["*/*"],
-            "patch" if self.custom => &["application/json-patch+json", "application/merge-patch+json"],
-            "patch" => &[
-                "application/json-patch+json",
-                "application/merge-patch+json",
-                "application/strategic-merge-patch+json",
-            ],
-            _ => return operation,
-        };
+        let own = operation.parameters.iter().filter(|one| !common.contains(one));
+        let mut parameters: Vec<Value> = own.map(|(name, ty)| self.parameter(name, "query", ty)).collect();
         match self.dialect {
-            Dialect::V2 => operation["consumes"] = json!(media),
+            Dialect::V2 => {
+                if let Some((shape, required)) = &operation.body {
+                    let mut body = json!({"name": "body", "in": "body", "schema": self.shape(shape)});
+                    if *required {
+                        body["required"] = true.into();
+                    }
+                    parameters.insert(0, body);
+                }
+                written["consumes"] = json!(operation.consumes);
+                written["produces"] = json!(operation.produces);
+                written["schemes"] = json!(["https"]);
+            }
             Dialect::V3 => {
-                let schema = match action {
-                    "patch" => Dialect::V3.reference("io.k8s.apimachinery.pkg.apis.meta.v1.Patch"),
-                    _ => Dialect::V3.reference(self.body),
-                };
-                let content: Map<String, Value> =
-                    media.iter().map(|ty| ((*ty).to_owned(), json!({"schema": schema}))).collect();
-                operation["requestBody"] = json!({"content": content, "required": true});
+                if let Some((shape, required)) = &operation.body {
+                    let mut body = json!({"content": self.content(shape, operation.consumes)});
+                    if *required {
+                        body["required"] = true.into();
+                    }
+                    written["requestBody"] = body;
+                }
             }
         }
-        operation
+        if !parameters.is_empty() {
+            written["parameters"] = parameters.into();
+        }
+        written
     }
 
-    fn parameter(self, name: &str, place: &str, ty: &str) -> Value {
+    fn answers(&self, answers: &[(&str, Shape)], media: &[&str]) -> Value {
+        let mut all = Map::new();
+        for (code, shape) in answers {
+            let said = match *code {
+                "201" => "Created",
+                "202" => "Accepted",
+                _ => "OK",
+            };
+            let answer = match self.dialect {
+                Dialect::V2 => json!({"description": said, "schema": self.shape(shape)}),
+                Dialect::V3 => json!({"description": said, "content": self.content(shape, media)}),
+            };
+            all.insert((*code).to_owned(), answer);
+        }
+        all.insert("401".into(), json!({"description": "Unauthorized"}));
+        all.into()
+    }
+
+    fn content(&self, shape: &Shape, media: &[&str]) -> Map<String, Value> {
+        media.iter().map(|ty| ((*ty).to_owned(), json!({"schema": self.shape(shape)}))).collect()
+    }
+
+    fn shape(&self, shape: &Shape) -> Value {
+        match shape {
+            Shape::Type(name) => self.dialect.reference(name),
+            Shape::Text => json!({"type": "string"}),
+        }
+    }
+
+    fn parameter(&self, name: &str, place: &str, ty: &str) -> Value {
         let mut parameter = json!({"name": name, "in": place});
         match self.dialect {
             Dialect::V2 => {

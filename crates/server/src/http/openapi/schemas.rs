@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use carrack_api::crd::Facts;
+use carrack_api::kind::Subresource;
 use carrack_api::schema::{Field, ListType, Object, Presence, Schema, Ty, TypeId};
 use carrack_api::{Kind, Value};
 use serde_json::{Map, json};
 
-use super::Dialect;
+use super::{Dialect, published};
 
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
@@ -16,7 +17,24 @@ const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
 const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
-const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+/// Where the types of metadata are.
+pub(super) const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+
+/// The name of the type of a kind's lists; that of a custom kind may be one of its own.
+pub(super) fn list_name(kind: &Kind, item: &str) -> String {
+    let name = item.strip_suffix(&*kind.kind).map(|head| format!("{head}{}", kind.list_kind()));
+    name.unwrap_or_else(|| format!("{item}List"))
+}
+
+/// The type of a subresource's body, where it is not the kind itself.
+pub(super) fn body_of(sub: &Subresource) -> Option<(Arc<Schema>, TypeId)> {
+    let facts: Arc<Schema> = carrack_api::facts::schema();
+    let is =
+        |(g, v, k): &(Box<str>, Box<str>, Box<str>)| *g == sub.group && *v == sub.version && *k == sub.kind;
+    let found = facts.objects().find(|(_, object)| object.group_version_kinds.iter().any(is));
+    let id = found.map(|(id, _)| id)?;
+    Some((facts, id))
+}
 
 /// Definitions that a document needs, each once.
 pub(super) struct Definitions {
@@ -27,9 +45,34 @@ pub(super) struct Definitions {
 
 impl Definitions {
     pub(super) fn new(dialect: Dialect) -> Self {
-        let mut all = Map::new();
-        all.insert(PATCH.into(), json!({"type": "object"}));
-        Self { dialect, all, seen: BTreeSet::new() }
+        Self { dialect, all: Map::new(), seen: BTreeSet::new() }
+    }
+
+    /// Adds a type that operations speak of; those of options and events belong to every
+    /// group of `groups`.
+    pub(super) fn add_named(&mut self, name: &str, groups: &[(&str, &str)]) {
+        match name.strip_prefix(META) {
+            Some("Patch") => {
+                self.all.insert(name.into(), json!({"type": "object"}));
+                return;
+            }
+            Some(_) => {}
+            // Kinds and their lists are there.
+            None => return,
+        }
+        let facts = carrack_api::facts::schema();
+        let Some(id) = facts.find(name) else { return };
+        self.add(&facts, id);
+        if let Some(kind @ ("DeleteOptions" | "WatchEvent")) = name.strip_prefix(META) {
+            let core = [("", "v1")];
+            let others = groups.iter().filter(|one| **one != core[0]);
+            let of: Vec<Value> = core
+                .iter()
+                .chain(others)
+                .map(|(group, version)| json!({"group": group, "version": version, "kind": kind}))
+                .collect();
+            self.all[name]["x-kubernetes-group-version-kind"] = of.into();
+        }
     }
 
     /// The definitions by name.
@@ -49,13 +92,9 @@ impl Definitions {
         if kind.stored() {
             self.add_list(kind, version, &name);
         }
-        let facts: Arc<Schema> = carrack_api::facts::schema();
         for sub in kind.subresources_of(index).filter(|sub| sub.kind != kind.kind) {
-            let is = |(g, v, k): &(Box<str>, Box<str>, Box<str>)| {
-                *g == sub.group && *v == sub.version && *k == sub.kind
-            };
-            let found = facts.objects().find(|(_, object)| object.group_version_kinds.iter().any(is));
-            if let Some((root, _)) = found {
+            // What streams has options, which are parameters and no body.
+            if let Some((facts, root)) = body_of(sub).filter(|_| !sub.kind.ends_with("Options")) {
                 self.add(&facts, root);
             }
         }
@@ -94,9 +133,7 @@ impl Definitions {
             "x-kubernetes-group-version-kind":
                 [{"group": &*kind.group, "version": version, "kind": kind.list_kind()}],
         });
-        // The list of a custom kind may have a name of its own.
-        let name = item.strip_suffix(&*kind.kind).map(|head| format!("{head}{}", kind.list_kind()));
-        self.all.insert(name.unwrap_or_else(|| format!("{item}List")), list);
+        self.all.insert(list_name(kind, item), list);
     }
 
     /// The default of a struct.
@@ -117,7 +154,14 @@ impl Definitions {
         let mut definition = json!({"type": "object"});
         let mut properties = Map::new();
         for field in &object.fields {
-            properties.insert(field.name.to_string(), self.field(schema, field));
+            let mut property = self.field(schema, field, &object.name);
+            if published::GRANULAR
+                .iter()
+                .any(|(ty, name)| published::is(&object.name, ty) && *name == &*field.name)
+            {
+                property["x-kubernetes-map-type"] = "granular".into();
+            }
+            properties.insert(field.name.to_string(), property);
         }
         if !properties.is_empty() {
             definition["properties"] = properties.into();
@@ -137,29 +181,61 @@ impl Definitions {
         if object.atomic {
             definition["x-kubernetes-map-type"] = "atomic".into();
         }
+        let union = published::UNIONS.iter().find(|(ty, ..)| published::is(&object.name, ty));
+        if let Some((_, discriminator, members)) = union {
+            let members: Map<String, Value> =
+                members.iter().map(|(field, value)| ((*field).to_owned(), (*value).into())).collect();
+            let mut union = json!({ "fields-to-discriminateBy": members });
+            if !discriminator.is_empty() {
+                union["discriminator"] = (*discriminator).into();
+            }
+            definition["x-kubernetes-unions"] = json!([union]);
+        }
         if object.preserve_unknown {
             definition["x-kubernetes-preserve-unknown-fields"] = true.into();
         }
         definition
     }
 
-    fn field(&mut self, schema: &Schema, field: &Field) -> Value {
+    fn field(&mut self, schema: &Schema, field: &Field, of: &str) -> Value {
         // What Go's encoder always writes has its zero value as default.
         let always = match field.ty {
             Ty::Object(_) => matches!(field.presence, Presence::Always | Presence::NonZero),
             _ => field.presence == Presence::Always,
         };
-        let default = match &*field.default {
-            "" if always => self.zero(&field.ty),
-            "" => Value::Null,
-            text => serde_json::from_str(text).unwrap_or_default(),
+        let is = |ty: &str, name: &str| published::is(of, ty) && *name == *field.name;
+        let published = published::DEFAULTS.iter().find(|(ty, name, _)| is(ty, name));
+        // (A name that is embedded is the one of a LocalObjectReference.)
+        let embedded = !field.embedded.is_empty() && &*field.name == "name";
+        let default = match (&*field.default, published) {
+            _ if self.dialect == Dialect::V2 => Value::Null,
+            ("", Some((.., text))) => serde_json::from_str(text).unwrap_or_default(),
+            ("", None) if always || embedded => self.zero(&field.ty),
+            ("", None) => Value::Null,
+            (text, _) => serde_json::from_str(text).unwrap_or_default(),
         };
         let mut value = self.ty(schema, &field.ty, default);
+        if let Some((.., name)) = published::NAMED.iter().find(|(ty, name, _)| is(ty, name)) {
+            let definition = if published::is_anything(name) { json!({}) } else { json!({"type": "object"}) };
+            self.all.insert((*name).to_owned(), definition);
+            let reference = self.dialect.reference(name);
+            match field.ty {
+                Ty::List(_) => value["items"] = reference,
+                Ty::Map(_) => value["additionalProperties"] = reference,
+                _ => value = reference,
+            }
+        }
+        if let Some((.., values)) = published::VALUES.iter().find(|(ty, name, _)| is(ty, name)) {
+            value["additionalProperties"]["enum"] = json!(values);
+        }
         if !field.allowed.is_empty() {
             let place = if matches!(field.ty, Ty::List(_)) { &mut value["items"] } else { &mut value };
             place["enum"] = json!(field.allowed);
         }
-        if matches!(field.ty, Ty::List(_)) {
+        if published::ATOMIC.iter().any(|(ty, name)| is(ty, name)) {
+            value["x-kubernetes-list-type"] = "atomic".into();
+        }
+        if matches!(field.ty, Ty::List(_)) && !field.is_wrapped_list() {
             match field.list {
                 ListType::Atomic => value["x-kubernetes-list-type"] = "atomic".into(),
                 ListType::Set => value["x-kubernetes-list-type"] = "set".into(),
@@ -180,15 +256,19 @@ impl Definitions {
             (true, false) => "merge",
             (false, true) => "retainKeys",
             (false, false) if field.patch_replace => "replace",
-            (false, false) => return self.aside(value),
+            (false, false) => return self.aside(value, is),
         };
-        value = self.aside(value);
+        value = self.aside(value, is);
         value["x-kubernetes-patch-strategy"] = strategy.into();
         value
     }
 
-    /// A reference of a field is never alone in OpenAPI 3.0: it has a description at least.
-    fn aside(&self, value: Value) -> Value {
+    /// The reference of a field that has a description is not alone, which OpenAPI 3.0 asks
+    /// for.
+    fn aside(&self, value: Value, is: impl Fn(&str, &str) -> bool) -> Value {
+        if published::UNDESCRIBED.iter().any(|(ty, name)| is(ty, name)) {
+            return value;
+        }
         match (self.dialect, value.get("$ref")) {
             (Dialect::V3, Some(reference)) => json!({"allOf": [{ "$ref": reference }]}),
             _ => value,
