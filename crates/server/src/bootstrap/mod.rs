@@ -5,6 +5,7 @@
 //! is written, and may be made by several servers at once. On a data directory that
 //! has it all, nothing is written.
 
+pub mod api_services;
 mod objects;
 mod reconcile;
 
@@ -51,8 +52,8 @@ pub async fn bootstrap(registry: &Registry, config: &BootstrapConfig) -> Result<
     ensure_all(registry, objects::in_namespaces(config)).await
 }
 
-/// Makes the default roles and bindings, or adds to them what they lack, and what flow
-/// control goes by. Whoever is in `system:masters` needs none of them, so readiness need
+/// Makes the default roles and bindings, or adds to them what they lack, what flow control
+/// goes by, and the APIServices of what is built in. Whoever is in `system:masters` needs none of them, so readiness need
 /// not wait for this.
 ///
 /// # Errors
@@ -61,6 +62,7 @@ pub async fn bootstrap_roles(registry: &Registry) -> Result<(), Status> {
     let mut objects = policy::objects();
     objects.push(objects::kubelet_client());
     objects.extend(crate::flow::builtin::objects());
+    objects.extend(api_services::builtin(&registry.kinds()));
     ensure_all(registry, objects).await
 }
 
@@ -168,7 +170,10 @@ async fn ensure(registry: &Registry, resource: &'static str, wanted: Value) -> R
 
 async fn try_ensure(registry: &Registry, key: &Key, wanted: &Value) -> Result<(), Status> {
     let current = registry.store().get(key).map(|record| record.decode());
-    let call = registry.call(User::loopback(), key.resource(), key.namespace(), key.name())?;
+    let mut call = registry.call(User::loopback(), key.resource(), key.namespace(), key.name())?;
+    if key.resource().ends_with(".flowcontrol.apiserver.k8s.io") {
+        call.options.field_manager = crate::flow::builtin::MANAGER.into();
+    }
     match reconcile::step(current.as_ref(), wanted) {
         Step::Nothing => {}
         Step::Create => {

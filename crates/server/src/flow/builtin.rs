@@ -7,6 +7,9 @@ use serde_json::json;
 /// Kept as it is here unless someone says `"false"`.
 pub(crate) const AUTO_UPDATE_SPEC: &str = "apf.kubernetes.io/autoupdate-spec";
 
+/// Whom managedFields name.
+pub(crate) const MANAGER: &str = "api-priority-and-fairness-config-producer-v1";
+
 const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 

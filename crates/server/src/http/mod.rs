@@ -29,6 +29,7 @@ use std::sync::Arc;
 use tokio::sync::watch as watch_channel;
 
 pub use body::Body;
+pub(crate) use discovery::groups;
 use metrics::Metrics;
 pub(crate) use pipeline::answer;
 pub(crate) use proxy::is_streaming;
