@@ -27,6 +27,7 @@ use crate::status::Status;
 use seed::Context;
 
 pub(crate) use path::describe;
+pub use presence::forget_empty;
 pub(crate) use presence::{complete, settle, zero};
 pub(crate) use seed::{MAX_COLLECTIONS, TOO_MANY, base64_error};
 

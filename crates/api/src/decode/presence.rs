@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::schema::{Field, Object, Presence, Schema, Ty};
+use crate::schema::{Field, Object, Presence, Schema, Ty, TypeId};
 
 /// Go's zero value of a type, as it is encoded.
 pub(crate) fn zero(schema: &Schema, ty: &Ty) -> Value {
@@ -44,10 +44,47 @@ pub(crate) fn settle(field: &Field, value: Option<Value>) -> Option<Value> {
             let zero = if let Ty::Object(_) = field.ty { is_zero(&value) } else { is_empty(&value) };
             (!zero).then_some(value)
         }
-        Presence::Nullable => {
-            let collection = matches!(field.ty, Ty::List(_) | Ty::Map(_) | Ty::Bytes);
-            (!collection || !is_empty(&value)).then_some(value)
+        // (An empty collection stays one until it is stored: see [`forget_empty`].)
+        Presence::Nullable => (field.ty != Ty::Bytes || !is_empty(&value)).then_some(value),
+    }
+}
+
+/// Makes null of the empty collections that a round trip through Go's protobuf does not tell
+/// from absent ones. Whoever wrote an empty one owns it nevertheless, so this comes after
+/// ownership is noted and before anything is stored.
+pub fn forget_empty(schema: &Schema, root: TypeId, object: &mut Value) {
+    if has_empty(object) {
+        forget_in(schema, &Ty::Object(root), object);
+    }
+}
+
+fn has_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty() || items.iter().any(has_empty),
+        Value::Object(fields) => fields.is_empty() || fields.values().any(has_empty),
+        _ => false,
+    }
+}
+
+fn forget_in(schema: &Schema, ty: &Ty, value: &mut Value) {
+    match (ty, value) {
+        (Ty::Object(id), Value::Object(fields)) => {
+            let object = schema.object(*id);
+            for (name, value) in fields {
+                let Some(field) = object.field(name) else { continue };
+                let collection = matches!(field.ty, Ty::List(_) | Ty::Map(_));
+                if collection && field.presence == Presence::Nullable && is_empty(value) {
+                    *value = Value::Null;
+                } else {
+                    forget_in(schema, &field.ty, value);
+                }
+            }
         }
+        (Ty::List(ty), Value::Array(items)) => items.iter_mut().for_each(|item| forget_in(schema, ty, item)),
+        (Ty::Map(ty), Value::Object(entries)) => {
+            entries.values_mut().for_each(|value| forget_in(schema, ty, value));
+        }
+        _ => {}
     }
 }
 

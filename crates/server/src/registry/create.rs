@@ -9,7 +9,7 @@ use carrack_store::Expect;
 use serde_json::{Map, json};
 
 use super::call::Call;
-use super::write::prepared;
+use super::write::{forget_empty, prepared};
 use super::{Registry, Written, behaviour, meta};
 use crate::seams::{Finish, Operation};
 
@@ -42,6 +42,7 @@ impl Registry {
             meta::of(&mut object).remove(field);
         }
         self.manage(call, None, &mut object);
+        forget_empty(call, &mut object);
         if call.kind.definition.as_ref().is_some_and(|definition| definition.terminating) {
             let detail = "create not allowed while custom resource definition is terminating";
             let name = meta::text(&object, "name");

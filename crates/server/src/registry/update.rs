@@ -9,7 +9,7 @@ use carrack_api::{Content, Record, Value, managed, prepare};
 use carrack_store::Expect;
 
 use super::call::Call;
-use super::write::prepared;
+use super::write::{forget_empty, prepared};
 use super::{Registry, Written, behaviour, meta};
 use crate::seams::{Finish, Operation};
 
@@ -102,6 +102,7 @@ impl Registry {
         let mut new = change(&old)?;
         meta::check_replacement(call, &new, current)?;
         self.manage(call, Some(&old), &mut new);
+        forget_empty(call, &mut new);
         self.mutate(call, Operation::Update, Some(&old), &mut new).await?;
         self.prepare_update(call, &mut new, &old);
         let finish = match self.strategy(&call.kind).filter(|_| call.subresource.is_empty()) {

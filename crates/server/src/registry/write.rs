@@ -32,6 +32,14 @@ impl Reserved {
     }
 }
 
+/// Makes null of what is empty and will be read back as null. (Custom kinds keep it.)
+pub(super) fn forget_empty(call: &Call, object: &mut Value) {
+    if call.kind.definition.is_none() {
+        let version = &call.kind.versions[call.version];
+        decode::forget_empty(&version.schema, version.root, object);
+    }
+}
+
 impl Registry {
     /// Brings a tree (of the call's version) into canonical form, with defaults, as a
     /// request body is. Unknown fields are dropped, in silence.
