@@ -15,6 +15,9 @@ use super::path::{Step, go_type};
 use super::presence::{complete, settle, zero};
 use crate::schema::{Field, Object, Schema, Ty, TypeId};
 
+/// Bytes of a path in a finding at most: a name may be as long as a body, and nobody reads it.
+const MAX_PATH: usize = 4096;
+
 /// Strictness findings kept; more say nothing new.
 const MAX_FINDINGS: usize = 100;
 /// Objects and lists that a body may hold.
@@ -50,7 +53,12 @@ impl<'s> Context<'s> {
         if strict.len() >= MAX_FINDINGS {
             return;
         }
-        let text = format!("{what} {}", go_quote(&path()));
+        let mut path = path();
+        if path.len() > MAX_PATH {
+            path.truncate(path.floor_char_boundary(MAX_PATH));
+            path.push('…');
+        }
+        let text = format!("{what} {}", go_quote(&path));
         if !strict.contains(&text) {
             strict.push(text);
         }
