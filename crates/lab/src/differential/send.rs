@@ -80,6 +80,9 @@ fn run(connection: &mut Connection, case: &Case, mut memory: Memory) -> Result<(
             await_end(connection, &request);
         }
         memory.learn(step, &answer);
+        if let Some(settled) = await_status(connection, &request, &answer) {
+            memory.own.insert("rv", settled);
+        }
         said.push(Some(answer));
     }
     Ok((said, memory))
@@ -94,6 +97,45 @@ fn await_end(connection: &mut Connection, request: &Request) {
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
+}
+
+/// Kinds whose status the API server itself writes, some time after a write of theirs.
+const SELF_WRITTEN: &[&str] = &["/customresourcedefinitions", "/apiservices", "/flowschemas"];
+
+/// Waits until the server has written what it has to say of an object, and returns the
+/// revision of that.
+fn await_status(connection: &mut Connection, request: &Request, answer: &Answer) -> Option<String> {
+    let collection = SELF_WRITTEN.iter().find_map(|plural| {
+        let end = request.path.find(plural)? + plural.len();
+        Some(&request.path[..end])
+    })?;
+    if request.method == "GET" || !matches!(answer.code, 200 | 201) || request.path.contains("dryRun=") {
+        return None;
+    }
+    let revision = |answer: &Answer| {
+        let object = serde_json::from_slice::<Value>(&answer.body).ok()?;
+        let meta = |field: &str| Some(object["metadata"][field].as_str()?.to_owned());
+        Some((meta("name")?, meta("resourceVersion")?))
+    };
+    let (name, mut last) = revision(answer)?;
+    let get = Request {
+        method: "GET".into(),
+        path: format!("{collection}/{name}"),
+        headers: vec![("Accept".into(), "application/json".into())],
+        ..Request::default()
+    };
+    // Quiet for a while, at most for three seconds.
+    let mut quiet = 0;
+    for _ in 0..30 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let (_, now) = revision(&connection.send(&get).ok()?)?;
+        quiet = if now == last { quiet + 1 } else { 0 };
+        last = now;
+        if quiet == 4 {
+            break;
+        }
+    }
+    Some(last)
 }
 
 impl Memory {

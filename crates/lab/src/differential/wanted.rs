@@ -41,7 +41,9 @@ pub const MOST: usize = 20;
 /// Whether a difference is one of those wanted.
 pub fn is(case: &Case, difference: &Difference) -> bool {
     WANTED.iter().any(|(title, class, about, _)| {
-        (title.is_empty() || *title == case.title) && *class == difference.class && *about == difference.about
+        (title.is_empty() || *title == case.title.trim_end_matches('/'))
+            && *class == difference.class
+            && *about == difference.about
     })
 }
 
