@@ -14,7 +14,9 @@
 //! The parsed [`Header`] holds what the machinery needs without decoding. Both are
 //! immutable and shared: a list, a watch frame and a cache point at the same bytes.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -87,7 +89,33 @@ pub struct Content {
     body: Bytes,
     managed_at: u32,
     rest_at: u32,
+    projection: Projection,
 }
+
+/// What readers of a record share instead of decoding it each; it lives as long as the
+/// record, and says nothing that the record does not.
+#[derive(Default)]
+struct Projection(OnceLock<Arc<dyn Any + Send + Sync>>);
+
+impl Clone for Projection {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl fmt::Debug for Projection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Projection")
+    }
+}
+
+impl PartialEq for Projection {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Projection {}
 
 /// An object at a revision. Immutable; share it by `Arc`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +153,7 @@ impl Content {
         let rest_at = body.len() as u32;
         write_fields(&mut body, top, &["apiVersion", "kind", "metadata"], true);
         let body = Bytes::copy_from_slice(&body);
-        Some(Self { header: Arc::new(header), body, managed_at, rest_at })
+        Some(Self { header: Arc::new(header), body, managed_at, rest_at, projection: Projection::default() })
     }
 
     /// Puts content back together from what a backend stored; `None` when the
@@ -136,6 +164,7 @@ impl Content {
             body,
             managed_at,
             rest_at,
+            projection: Projection::default(),
         })
     }
 
@@ -222,6 +251,22 @@ impl Record {
     /// Decodes into a typed struct, which finds no managedFields.
     pub fn decode_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.lean())
+    }
+
+    /// The same, decoded once for all who ask for it. (The first type that is asked for is
+    /// kept, others are decoded each time.) What it takes in memory lasts as the record does,
+    /// so this is for what is read again and again.
+    pub fn projection<T>(&self) -> Result<Arc<T>, serde_json::Error>
+    where
+        T: serde::de::DeserializeOwned + Send + Sync + 'static,
+    {
+        let kept = &self.content.projection.0;
+        if let Some(found) = kept.get().and_then(|any| any.clone().downcast::<T>().ok()) {
+            return Ok(found);
+        }
+        let made = Arc::new(self.decode_as::<T>()?);
+        let _ = kept.set(made.clone());
+        Ok(made)
     }
 
     fn lean(&self) -> Vec<u8> {
@@ -372,6 +417,20 @@ mod tests {
             },
             "spec": {"nodeName": "n1", "hostNetwork": true}, "status": {"phase": "Running"},
         })
+    }
+
+    #[test]
+    fn a_projection_is_made_once_and_lasts_as_the_record() {
+        #[derive(serde::Deserialize)]
+        struct Kind {
+            kind: String,
+        }
+        let content = Content::encode(&pod(), &["spec.nodeName"]).unwrap();
+        let record = Record { key: Key::new("pods", "default", "web"), revision: 7, content };
+        let first = record.projection::<Kind>().unwrap();
+        assert_eq!(first.kind, "Pod");
+        assert!(Arc::ptr_eq(&first, &record.clone().projection::<Kind>().unwrap()));
+        assert_eq!(record.projection::<Value>().unwrap()["spec"]["nodeName"], "n1");
     }
 
     #[test]

@@ -139,6 +139,15 @@ impl Pod {
         }
     }
 
+    /// The same for who looks at all pods of a set whenever one of them changes: decoded once
+    /// for each state of a pod.
+    pub fn of_set(record: &Record) -> Option<Self> {
+        match record.projection::<Self>() {
+            Ok(pod) => Some((*pod).clone()),
+            Err(_) => Self::read(record),
+        }
+    }
+
     /// Whether it has run to its end.
     pub fn terminal(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")

@@ -96,7 +96,7 @@ impl Controller for Deployments {
             deployment,
             selector,
             sets: sets.iter().filter_map(|set| shell::read(set)).collect(),
-            pods: pods.iter().filter_map(|pod| Pod::read(pod)).collect(),
+            pods: pods.iter().filter_map(|pod| Pod::of_set(pod)).collect(),
         };
         let plan = decide::decide(&view, now);
         Some(Work { record, deployment: view.deployment, plan })

@@ -89,7 +89,7 @@ impl Caches {
         let matching = candidates
             .iter()
             .filter(|pod| selector.iter().all(|(key, value)| pod.header().label(key) == Some(value)));
-        let pods: Vec<Pod> = matching.filter_map(|pod| Pod::read(pod)).collect();
+        let pods: Vec<Pod> = matching.filter_map(|pod| Pod::of_set(pod)).collect();
         let zone = |pod: &Pod| {
             let node = self.nodes.find("", &pod.spec.node_name)?;
             let zone = node.header().label("topology.kubernetes.io/zone").unwrap_or_default();

@@ -93,7 +93,7 @@ impl Controller for ReplicaSets {
         let mut pods = self.pods.owned_by(&set.metadata.uid);
         let orphans = self.pods.indexed(ORPHANS, key.namespace()).into_iter();
         pods.extend(orphans.filter(|pod| selector.matches(pod.header())));
-        let pods: Vec<Pod> = pods.iter().filter_map(|pod| Pod::read(pod)).collect();
+        let pods: Vec<Pod> = pods.iter().filter_map(|pod| Pod::of_set(pod)).collect();
         let surplus = pods.iter().filter(|pod| pod.active()).count() > decide::wanted(&set).max(0) as usize;
         let related = if surplus { self.related(&set) } else { Vec::new() };
         let view = View { set, selector, pods, related };
@@ -134,7 +134,7 @@ impl ReplicaSets {
             None => self.sets.find(&set.metadata.namespace, &set.metadata.name).into_iter().collect(),
         };
         let pods = siblings.iter().flat_map(|sibling| self.pods.owned_by(&sibling.header().uid));
-        pods.filter_map(|pod| Pod::read(&pod)).collect()
+        pods.filter_map(|pod| Pod::of_set(&pod)).collect()
     }
 
     async fn claim(
