@@ -126,6 +126,26 @@ pub struct ContainerStatus {
     pub restart_count: i32,
 }
 
+/// A pod that stays in memory as long as its record: what nobody asks a set's pods for is
+/// left out, and nothing is larger than it has to be.
+#[derive(Deserialize)]
+#[serde(from = "Pod")]
+struct OfSet(Pod);
+
+impl From<Pod> for OfSet {
+    fn from(mut pod: Pod) -> Self {
+        let Pod { metadata, spec, status } = &mut pod;
+        spec.tolerations = Vec::new();
+        spec.containers.shrink_to_fit();
+        status.conditions.retain(|condition| condition.kind == "Ready");
+        status.conditions.shrink_to_fit();
+        status.pod_ips.shrink_to_fit();
+        status.container_statuses.shrink_to_fit();
+        metadata.owner_references.shrink_to_fit();
+        Self(pod)
+    }
+}
+
 impl Pod {
     /// Reads a record; a pod that cannot be read (which the server never stores) is
     /// skipped and logged.
@@ -140,10 +160,10 @@ impl Pod {
     }
 
     /// The same for who looks at all pods of a set whenever one of them changes: decoded once
-    /// for each state of a pod.
+    /// for each state of a pod. Of its conditions it has only Ready, and no tolerations.
     pub fn of_set(record: &Record) -> Option<Self> {
-        match record.projection::<Self>() {
-            Ok(pod) => Some((*pod).clone()),
+        match record.projection::<OfSet>() {
+            Ok(pod) => Some(pod.0.clone()),
             Err(_) => Self::read(record),
         }
     }
