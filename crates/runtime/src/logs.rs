@@ -23,6 +23,8 @@ use crate::sys;
 
 /// Bytes read at once.
 const CHUNK: usize = 64 * 1024;
+/// How often the files of a log are looked at until no rotation is under way.
+const LOOKS: usize = 1000;
 /// A line longer than this is passed on in pieces (the writer cuts at 16 KiB).
 const MAX_LINE: usize = 256 * 1024;
 
@@ -166,14 +168,14 @@ impl LogReader {
         let (Ok(there), here) = (std::fs::metadata(&self.path), self.file.metadata()?) else {
             return Ok(false);
         };
-        if (there.dev(), there.ino()) == (here.dev(), here.ino()) {
+        if identity_of(&there) == identity_of(&here) {
             return Ok(false);
         }
         // What was written to the old one between our last read and its rotation.
         if here.len() > self.file.stream_position()? {
             return Ok(true);
         }
-        self.file = next_file(&self.path, (here.dev(), here.ino()))?;
+        self.file = next_file(&self.path, identity_of(&here))?;
         Ok(true)
     }
 
@@ -201,26 +203,56 @@ impl LogReader {
     }
 }
 
+/// What tells a file from others, whatever its name.
+type Identity = (u64, u64);
+
 /// The file that follows the one with that identity: it may have been rotated away more
 /// than once since it was looked at last.
-fn next_file(path: &Path, old: (u64, u64)) -> io::Result<File> {
-    let name = |n: u32| match n {
-        0 => path.to_path_buf(),
-        n => PathBuf::from(format!("{}.{n}", path.display())),
-    };
-    let identity = |n: u32| std::fs::metadata(name(n)).map(|m| (m.dev(), m.ino())).ok();
-    // Tried again when a rotation comes between the look and the opening.
-    for _ in 0..16 {
-        let last = (1..).take_while(|n| identity(*n).is_some()).last().unwrap_or(0);
-        // One that is gone was older than all that are left.
-        let place = (1..=last).find(|n| identity(*n) == Some(old));
-        let next = place.map_or(last, |n| n - 1);
-        let file = File::open(name(next))?;
-        if place.is_none_or(|n| identity(n) == Some(old)) {
-            return Ok(file);
+fn next_file(path: &Path, old: Identity) -> io::Result<File> {
+    for _ in 0..LOOKS {
+        // A rotation under way shows holes and files in two places: looked at again.
+        let files = generations(path)?;
+        let whole = files.iter().zip(0..).all(|((n, _), expected)| *n == expected);
+        if whole && files == generations(path)? {
+            let place = files.iter().position(|(_, identity)| *identity == old);
+            // One that is gone was older than all that are left.
+            let next = place.map_or(files.len(), |at| at).saturating_sub(1);
+            if let Some((n, identity)) = files.get(next)
+                && let Ok(file) = File::open(generation(path, *n))
+                && identity_of(&file.metadata()?) == *identity
+            {
+                return Ok(file);
+            }
         }
+        std::thread::yield_now();
     }
     File::open(path)
+}
+
+fn generation(path: &Path, n: u32) -> PathBuf {
+    if n == 0 { path.to_path_buf() } else { PathBuf::from(format!("{}.{n}", path.display())) }
+}
+
+/// The log at the path (0) and those rotated away, the newest first.
+fn generations(path: &Path) -> io::Result<Vec<(u32, Identity)>> {
+    let name = path.file_name().unwrap_or_default();
+    let mut numbers = vec![0];
+    for entry in std::fs::read_dir(path.parent().unwrap_or(Path::new("/")))? {
+        let entry = entry?.file_name();
+        let end = entry.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
+        let digits = end.and_then(|end| std::str::from_utf8(end.strip_prefix(b".")?).ok());
+        numbers.extend(digits.and_then(|digits| digits.parse::<u32>().ok()));
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    let identified = numbers
+        .into_iter()
+        .filter_map(|n| Some((n, identity_of(&std::fs::metadata(generation(path, n)).ok()?))));
+    Ok(identified.collect())
+}
+
+fn identity_of(metadata: &std::fs::Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
 }
 
 fn watch(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
