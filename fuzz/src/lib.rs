@@ -8,6 +8,7 @@
 mod generate;
 mod measure;
 mod mutate;
+pub mod server;
 
 use std::sync::LazyLock;
 

@@ -115,6 +115,17 @@ fn changes(seeds: &mut Seeds, at: u8, object: &Value) {
     let mut owned = object.clone();
     carrack_api::managed::update(&types, &write, None, &mut owned);
     seeds.put_json("managed_fields", &[at], &owned["metadata"]["managedFields"]);
+    let queries = [
+        "limit=1&labelSelector=a=b,!c&fieldSelector=metadata.name=a&resourceVersion=1&resourceVersionMatch=Exact",
+        "watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan",
+        "dryRun=All&fieldManager=a&fieldValidation=Strict&force=true",
+        "propagationPolicy=Foreground&gracePeriodSeconds=0&pretty=true",
+    ];
+    for (way, query) in queries.iter().cycle().take(10).enumerate() {
+        let header =
+            [&[at, way as u8, way as u8 % 4 + 4 * (way as u8 % 3)], query.as_bytes(), b"\n"].concat();
+        seeds.put_json("requests", &header, object);
+    }
 }
 
 fn texts(seeds: &mut Seeds) {
@@ -131,6 +142,13 @@ fn texts(seeds: &mut Seeds) {
         "labelSelector=a%3Db&x",
     ] {
         seeds.put("selectors", text.as_bytes());
+    }
+    for text in [
+        r#"{"v":"meta.k8s.io/v1","rv":10,"start":"default/a","remaining":3,"since":1767225600}"#,
+        r#"{"v":"meta.k8s.io/v1","rv":-1,"start":"a"}"#,
+        "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MTAsInN0YXJ0IjoiYSJ9",
+    ] {
+        seeds.put("continue_tokens", text.as_bytes());
     }
     let selector = json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "In", "values": ["d"]}]});
     seeds.put_json("selectors", &[], &selector);
