@@ -85,7 +85,7 @@ impl Kind {
 
 impl Error {
     fn new(kind: Kind, path: &Path<'_>, message: String) -> Self {
-        Self { kind, path: path.to_string(), message }
+        Self { kind, path: crate::go::echoed(&path.to_string()).into_owned(), message }
     }
 
     /// `Required value: detail`.
@@ -163,7 +163,7 @@ fn with_detail(head: &str, detail: &str) -> String {
 fn go_value(value: &Value) -> String {
     match value {
         Value::String(text) => crate::go::quoted(text),
-        Value::Object(_) | Value::Array(_) => go_json(value),
+        Value::Object(_) | Value::Array(_) => crate::go::echoed(&go_json(value)).into_owned(),
         other => other.to_string(),
     }
 }

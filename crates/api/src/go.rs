@@ -1,8 +1,23 @@
 //! What Go's standard library says to texts that users write: numbers, durations and
 //! quoted text, with its errors, which stand in upstream's answers.
 
-/// A text in quotes as Go's `%q` shows it.
+use std::borrow::Cow;
+
+/// How much of a text an error repeats, in bytes. No valid name or value of a single line
+/// is as long; what is longer is cut, so that no answer outweighs what it refuses.
+const MAX_ECHO: usize = 16 * 1024;
+
+/// A text as an error repeats it: cut at [`MAX_ECHO`], which `…` shows.
+pub fn echoed(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_ECHO {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(MAX_ECHO)]))
+}
+
+/// A text in quotes as Go's `%q` shows it, cut as [`echoed`] does.
 pub fn quoted(text: &str) -> String {
+    let text = echoed(text);
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for character in text.chars() {
@@ -119,6 +134,14 @@ pub fn duration(text: &str) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cuts_what_no_error_should_repeat() {
+        let longest = "é".repeat(MAX_ECHO / 2);
+        assert_eq!(quoted(&longest), format!("\"{longest}\""));
+        assert_eq!(quoted(&format!("{longest}a")), format!("\"{longest}…\""));
+        assert_eq!(echoed(&format!("a{longest}")), format!("a{}…", "é".repeat(MAX_ECHO / 2 - 1)));
+    }
 
     #[test]
     fn durations() {

@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::field;
+use crate::go::{echoed, quoted};
 
 /// A failure with its HTTP code.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +52,7 @@ impl Status {
         let mut details = serde_json::Map::new();
         for (field, text) in [("name", name), ("group", group), ("kind", resource)] {
             if !text.is_empty() {
-                details.insert(field.into(), text.into());
+                details.insert(field.into(), echoed(text).into());
             }
         }
         self.details = Value::Object(details);
@@ -60,20 +61,20 @@ impl Status {
 
     /// 404: `pods "web" not found`; `resource` is the plural.
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
-        let message = format!("{} {name:?} not found", qualified(resource, group));
+        let message = format!("{} {} not found", qualified(resource, group), quoted(name));
         Self::new(404, "NotFound", message).about(group, resource, name)
     }
 
     /// 409: `pods "web" already exists`.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
-        let message = format!("{} {name:?} already exists", qualified(resource, group));
+        let message = format!("{} {} already exists", qualified(resource, group), quoted(name));
         Self::new(409, "AlreadyExists", message).about(group, resource, name)
     }
 
     /// 409: `Operation cannot be fulfilled on pods "web": detail`.
     pub fn conflict(group: &str, resource: &str, name: &str, detail: &str) -> Self {
         let on = qualified(resource, group);
-        let message = format!("Operation cannot be fulfilled on {on} {name:?}: {detail}");
+        let message = format!("Operation cannot be fulfilled on {on} {}: {detail}", quoted(name));
         Self::new(409, "Conflict", message).about(group, resource, name)
     }
 
@@ -90,7 +91,7 @@ impl Status {
         let message = match (resource, name) {
             ("", _) => format!("forbidden: {detail}"),
             (_, "") => format!("{on} is forbidden: {detail}"),
-            _ => format!("{on} {name:?} is forbidden: {detail}"),
+            _ => format!("{on} {} is forbidden: {detail}", quoted(name)),
         };
         Self::new(403, "Forbidden", message).about(group, resource, name)
     }
@@ -105,10 +106,11 @@ impl Status {
                 texts.push(text);
             }
         }
+        let quoted = quoted(name);
         let message = match &texts[..] {
-            [] => format!("{on} {name:?} is invalid"),
-            [one] => format!("{on} {name:?} is invalid: {one}"),
-            many => format!("{on} {name:?} is invalid: [{}]", many.join(", ")),
+            [] => format!("{on} {quoted} is invalid"),
+            [one] => format!("{on} {quoted} is invalid: {one}"),
+            many => format!("{on} {quoted} is invalid: [{}]", many.join(", ")),
         };
         let mut status = Self::new(422, "Invalid", message).about(group, kind, name);
         let cause =

@@ -62,6 +62,30 @@ async fn bad_bodies() {
     assert_eq!(made["data"]["a"], "1");
 }
 
+/// Upstream repeats such names whole and escaped, at six bytes for each of theirs.
+#[tokio::test]
+async fn no_answer_outweighs_what_it_refuses() {
+    let client = Client::builtin();
+    let long = "\u{fffd}".repeat(200_000);
+    for (body, code) in [
+        (json!({"metadata": {"name": long}}), 422),
+        (json!({"metadata": {"name": "a", "labels": {&*long: ""}}}), 422),
+        (json!({"metadata": {"name": "a", "labels": {"a": long}}}), 422),
+        (json!({"metadata": {"name": "a", "annotations": {&*long: ""}}}), 422),
+        (json!({"metadata": {"name": "a", "finalizers": [long]}}), 422),
+        (json!({"metadata": {"name": "a"}, "data": {&*long: ""}}), 422),
+        (json!({"kind": long, "metadata": {"name": "a"}}), 400),
+        (json!({"apiVersion": long, "metadata": {"name": "a"}}), 400),
+        (json!({"metadata": {"name": "a", "namespace": long}}), 400),
+        (json!({&*long: 1, "metadata": {"name": "a"}}), 400),
+    ] {
+        let path = format!("{MAPS}?fieldValidation=Strict");
+        let answer = client.send("POST", &path, JSON, body.to_string()).await.expect(code);
+        let size = answer.to_string().len();
+        assert!(size < 100_000, "{size}: {:.300}", answer.to_string());
+    }
+}
+
 #[tokio::test]
 async fn who_is_unknown_gets_401_and_who_may_not_403() {
     use carrack_server::{Server, User};

@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use crate::Kind;
 use crate::crd;
+use crate::go::quoted;
 use crate::schema::{Schema, Ty, TypeId};
 use crate::status::Status;
 use seed::Context;
@@ -65,8 +66,9 @@ const SHOWN: usize = 8 << 10;
 pub const SCHEME: &str = "pkg/runtime/scheme.go:111";
 
 /// What is said of a body of a kind that there is not.
-pub(crate) fn not_registered(kind: &str, api_version: &str) -> String {
-    format!("no kind {kind:?} is registered for version {api_version:?} in scheme {SCHEME:?}")
+pub fn not_registered(kind: &str, api_version: &str) -> String {
+    let (kind, version) = (quoted(kind), quoted(api_version));
+    format!("no kind {kind} is registered for version {version} in scheme {SCHEME:?}")
 }
 
 impl Decoded {

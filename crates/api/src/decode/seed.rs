@@ -13,10 +13,8 @@ use serde_json::{Map, Number, Value};
 
 use super::path::{Step, go_type};
 use super::presence::{complete, settle, zero};
+use crate::go::quoted;
 use crate::schema::{Field, Object, Schema, Ty, TypeId};
-
-/// Bytes of a path in a finding at most: a name may be as long as a body, and nobody reads it.
-const MAX_PATH: usize = 4096;
 
 /// Strictness findings kept; more say nothing new.
 const MAX_FINDINGS: usize = 100;
@@ -53,12 +51,7 @@ impl<'s> Context<'s> {
         if strict.len() >= MAX_FINDINGS {
             return;
         }
-        let mut path = path();
-        if path.len() > MAX_PATH {
-            path.truncate(path.floor_char_boundary(MAX_PATH));
-            path.push('…');
-        }
-        let text = format!("{what} {}", go_quote(&path));
+        let text = format!("{what} {}", quoted(&path()));
         if !strict.contains(&text) {
             strict.push(text);
         }
@@ -96,10 +89,6 @@ pub(crate) fn base64_error(text: &str) -> Option<String> {
         _ => text.len() / 4 * 4,
     };
     Some(format!("illegal base64 data at input byte {at}"))
-}
-
-fn go_quote(text: &str) -> String {
-    format!("{text:?}")
 }
 
 pub(super) struct Root<'a, 's> {

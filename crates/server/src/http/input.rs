@@ -5,13 +5,13 @@ use std::sync::LazyLock;
 
 use bytes::{Bytes, BytesMut};
 use carrack_api::decode::{self, Decoded};
+use carrack_api::go::{echoed, quoted};
 use carrack_api::status::Status;
 use carrack_api::{Kind, Kinds, Value, proto};
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http_body_util::BodyExt;
 
-use super::options::SCHEME;
 use crate::registry::{FieldValidation, Options, PatchType};
 use crate::request::Query;
 
@@ -191,8 +191,10 @@ fn check_types(has_version: &str, has_kind: &str, api_version: &str, kind: &str)
         && if apart(asked) || apart(group) { asked == group } else { true };
     if !known {
         return Err(Status::bad_request(format!(
-            "{has_kind} in version {version:?} cannot be handled as a {kind}: no kind {has_kind:?} is \
-             registered for version {has_version:?} in scheme {SCHEME:?}"
+            "{} in version {} cannot be handled as a {kind}: {}",
+            echoed(has_kind),
+            quoted(version),
+            decode::not_registered(has_kind, has_version)
         )));
     }
     if has_kind == kind && asked == group {

@@ -13,9 +13,6 @@ use super::input::{self, Encoding};
 use crate::registry::{DeleteOptions, ListOptions, Propagation, VersionMatch};
 use crate::request::Query;
 
-/// What upstream calls its table of types.
-pub(super) const SCHEME: &str = decode::SCHEME;
-
 /// A watch as it was asked for.
 #[derive(Debug)]
 pub(crate) struct WatchOptions {
@@ -295,9 +292,7 @@ fn delete_body(headers: &HeaderMap, body: &[u8], api_version: &str) -> Result<Va
     };
     if !matches!(&*has_kind, "" | "DeleteOptions") {
         let has_version = if has_version.is_empty() { api_version } else { &has_version };
-        return Err(Status::bad_request(format!(
-            "no kind {has_kind:?} is registered for version {has_version:?} in scheme {SCHEME:?}"
-        )));
+        return Err(Status::bad_request(decode::not_registered(&has_kind, has_version)));
     }
     Ok(match encoding {
         Encoding::Json => decode::json(&schema, root, body).map_err(wrong)?.value,
