@@ -5,7 +5,7 @@
 
 use carrack_api::record::Owner;
 use carrack_api::selector::Labels;
-use carrack_controllers::common::Pod;
+use carrack_controllers::common::{Pod, SharedPod};
 use carrack_controllers::deployment::decide as deployment;
 use carrack_controllers::endpoints::decide::{self as endpoints, slices};
 use carrack_controllers::garbage::decide as garbage;
@@ -213,14 +213,15 @@ fn the_pods_that_are_missed_least_go_first() {
             json!({"metadata": {"ownerReferences": [{"kind": "ReplicaSet", "uid": "x", "controller": true}]}}),
         ),
     ];
-    let related = vec![pods[1].clone(), pod("sibling", json!({"spec": {"nodeName": "n2"}}))];
+    let pods: Vec<SharedPod> = pods.into_iter().map(SharedPod::from).collect();
+    let related = vec![pods[1].clone(), pod("sibling", json!({"spec": {"nodeName": "n2"}})).into()];
     let names = |wanted: i32| {
         let mut set = set.clone();
         set.spec.replicas = Some(wanted);
         let selector = Labels::from_value(&set.spec.selector).unwrap();
         let view = replicaset::View { set, selector, pods: pods.clone(), related: related.clone() };
         let plan = replicaset::decide(&view, now());
-        plan.delete.into_iter().map(|pod| pod.metadata.name).collect::<Vec<_>>()
+        plan.delete.into_iter().map(|pod| pod.metadata.name.clone()).collect::<Vec<_>>()
     };
     assert_eq!(names(1), ["unplaced", "pending", "unready", "cheap", "doubled", "young"]);
     assert_eq!(names(5).len(), 2);
@@ -255,10 +256,13 @@ fn slices_are_filled_with_few_writes() {
         };
         range.map(one).collect::<Vec<_>>()
     };
+    let backend = |pod: Pod| endpoints::Backend {
+        zone: (pod.spec.node_name == "n1").then(|| "east".to_owned()),
+        pod: pod.into(),
+    };
     let view = |pods: Vec<Pod>| endpoints::View {
         service: service.clone(),
-        pods,
-        zones: [("n1".to_owned(), "east".to_owned())].into(),
+        pods: pods.into_iter().map(backend).collect(),
     };
     let stored = |plan: slices::Plan, before: Vec<slices::Slice>| {
         let mut all = before;
@@ -300,6 +304,29 @@ fn slices_are_filled_with_few_writes() {
     // A node that is not known: left out for now.
     let strange = pod("p000", json!({"spec": {"nodeName": "n9"}}));
     assert!(slices::decide(&view(vec![strange]), &[]).node_missing);
+}
+
+#[test]
+fn only_what_endpoints_show_wakes_a_service() {
+    let before = pod("p", json!({"status": {"podIPs": [{"ip": "10.0.0.1"}]}}));
+    for (patch, alike) in [
+        (json!({"status": {"podIPs": [{"ip": "10.0.0.1"}], "startTime": "2026-01-01T00:00:00Z"}}), true),
+        (
+            json!({"metadata": {"resourceVersion": "9", "annotations": {"a": "b"}}, "status": {"podIPs": [{"ip": "10.0.0.1"}]}}),
+            true,
+        ),
+        (json!({"status": {"podIPs": [{"ip": "10.0.0.2"}]}}), false),
+        (json!({"status": {"podIPs": [{"ip": "10.0.0.1"}], "conditions": []}}), false),
+        (json!({"status": {"podIPs": [{"ip": "10.0.0.1"}], "phase": "Failed"}}), false),
+        (json!({"spec": {"nodeName": "n2"}, "status": {"podIPs": [{"ip": "10.0.0.1"}]}}), false),
+        (json!({"metadata": {"uid": "another"}, "status": {"podIPs": [{"ip": "10.0.0.1"}]}}), false),
+        (
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"podIPs": [{"ip": "10.0.0.1"}]}}),
+            false,
+        ),
+    ] {
+        assert_eq!(endpoints::alike(&before, &pod("p", patch.clone())), alike, "{patch}");
+    }
 }
 
 #[test]

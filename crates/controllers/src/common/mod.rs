@@ -9,4 +9,4 @@ pub mod pod;
 pub use claim::{Claim, claim};
 pub use meta::{Condition, Meta, OwnerReference};
 pub use node::{Node, Taint};
-pub use pod::Pod;
+pub use pod::{Pod, SharedPod};

@@ -1,5 +1,8 @@
 //! A pod as controllers see it: a projection of the few fields they decide on.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use carrack_api::Record;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -126,13 +129,42 @@ pub struct ContainerStatus {
     pub restart_count: i32,
 }
 
+/// A pod of a set, as who looks at all of them whenever one changes sees it: decoded once for
+/// each state and shared. Of its conditions it has only Ready, and no tolerations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SharedPod(Arc<Slim>);
+
 /// A pod that stays in memory as long as its record: what nobody asks a set's pods for is
 /// left out, and nothing is larger than it has to be.
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(from = "Pod")]
-struct OfSet(Pod);
+struct Slim(Pod);
 
-impl From<Pod> for OfSet {
+impl SharedPod {
+    /// Reads a record, as [`Pod::read`] does.
+    pub fn read(record: &Record) -> Option<Self> {
+        match record.projection() {
+            Ok(pod) => Some(Self(pod)),
+            Err(_) => Pod::read(record).map(Self::from),
+        }
+    }
+}
+
+impl Deref for SharedPod {
+    type Target = Pod;
+
+    fn deref(&self) -> &Pod {
+        &self.0.0
+    }
+}
+
+impl From<Pod> for SharedPod {
+    fn from(pod: Pod) -> Self {
+        Self(Arc::new(pod.into()))
+    }
+}
+
+impl From<Pod> for Slim {
     fn from(mut pod: Pod) -> Self {
         let Pod { metadata, spec, status } = &mut pod;
         spec.tolerations = Vec::new();
@@ -156,15 +188,6 @@ impl Pod {
                 tracing::error!(key = %record.key, %error, "unreadable pod");
                 None
             }
-        }
-    }
-
-    /// The same for who looks at all pods of a set whenever one of them changes: decoded once
-    /// for each state of a pod. Of its conditions it has only Ready, and no tolerations.
-    pub fn of_set(record: &Record) -> Option<Self> {
-        match record.projection::<OfSet>() {
-            Ok(pod) => Some(pod.0.clone()),
-            Err(_) => Self::read(record),
         }
     }
 

@@ -15,7 +15,7 @@ use carrack_client::resource::{DEPLOYMENTS, PODS, REPLICA_SETS};
 use carrack_client::{Cache, Client, Clock, DeleteOptions, EventKind, EventRecorder, Reference};
 use jiff::Timestamp;
 
-use crate::common::Pod;
+use crate::common::SharedPod;
 use crate::shell::{self, ORPHANS, Shared};
 use decide::{Deployment, Kind, NewSet, Plan, Status, View};
 
@@ -96,7 +96,7 @@ impl Controller for Deployments {
             deployment,
             selector,
             sets: sets.iter().filter_map(|set| shell::read(set)).collect(),
-            pods: pods.iter().filter_map(|pod| Pod::of_set(pod)).collect(),
+            pods: pods.iter().filter_map(|pod| SharedPod::read(pod)).collect(),
         };
         let plan = decide::decide(&view, now);
         Some(Work { record, deployment: view.deployment, plan })

@@ -64,7 +64,7 @@ impl Controller for LegacyEndpoints {
         let Some(service) = self.caches.services.get(key) else {
             return current.filter(|record| !record.header().deleting).map(Work::Delete);
         };
-        let view = self.caches.view(&service)?;
+        let view = self.caches.view(&service, |_| None)?;
         if service.header().deleting {
             return None;
         }

@@ -11,13 +11,13 @@ mod slices_controller;
 
 use std::sync::Arc;
 
-use carrack_api::{Key, Record, Value};
+use carrack_api::{Key, Record};
 use carrack_client::resource::{NODES, PODS, SERVICES};
 use carrack_client::{Cache, Informers, WorkQueue};
 
-use crate::common::Pod;
+use crate::common::{Pod, SharedPod};
 use crate::shell::{self, Shared};
-use decide::{Service, View};
+use decide::{Backend, Service, View};
 
 /// Index of pods by namespace and label.
 const BY_LABEL: &str = "label";
@@ -57,15 +57,18 @@ impl Caches {
         self.pods.add_handler(Box::new(move |old, new| {
             // Most changes leave the labels, and so the Services, as they are.
             let moved = |old: &&Arc<Record>| new.is_none_or(|new| new.header().labels != old.header().labels);
-            for pod in [old.filter(moved), new].into_iter().flatten() {
-                for entry in label_entries(pod) {
-                    for service in services.indexed(BY_SELECTOR, &entry) {
-                        if selects(&service, pod) {
-                            queue.add(service.key.clone());
-                        }
-                    }
-                }
+            let left = old.filter(moved);
+            let mut behind: Vec<Arc<Record>> = Vec::new();
+            for pod in [left, new].into_iter().flatten() {
+                let entries = label_entries(pod).into_iter();
+                let found = entries.flat_map(|entry| services.indexed(BY_SELECTOR, &entry));
+                behind.extend(found.filter(|service| selects(service, pod)));
             }
+            if behind.is_empty() || (left.is_none() && old.zip(new).is_some_and(|(old, new)| alike(old, new)))
+            {
+                return;
+            }
+            behind.iter().for_each(|service| queue.add(service.key.clone()));
         }));
     }
 
@@ -74,7 +77,7 @@ impl Caches {
     }
 
     /// The Service of a key with its pods; `None` if it has no endpoints of its own.
-    fn view(&self, record: &Record) -> Option<View> {
+    fn view(&self, record: &Record, zone: impl Fn(&Pod) -> Option<String>) -> Option<View> {
         let service: Service = shell::read(record)?;
         if service.spec.kind == "ExternalName" {
             return None;
@@ -82,21 +85,23 @@ impl Caches {
         let selector = service.spec.selector.as_ref()?;
         let namespace = record.key.namespace();
         // An empty selector selects everything.
-        let candidates = match selector.first_key_value() {
+        let mut rest = selector.iter();
+        let candidates = match rest.next() {
             Some((key, value)) => self.pods.indexed(BY_LABEL, &entry(namespace, key, value)),
             None => self.pods.in_namespace(namespace),
         };
         let matching = candidates
             .iter()
-            .filter(|pod| selector.iter().all(|(key, value)| pod.header().label(key) == Some(value)));
-        let pods: Vec<Pod> = matching.filter_map(|pod| Pod::of_set(pod)).collect();
-        let zone = |pod: &Pod| {
-            let node = self.nodes.find("", &pod.spec.node_name)?;
-            let zone = node.header().label("topology.kubernetes.io/zone").unwrap_or_default();
-            Some((pod.spec.node_name.clone(), zone.to_owned()))
-        };
-        let zones = pods.iter().filter_map(zone).collect();
-        Some(View { service, pods, zones })
+            .filter(|pod| rest.clone().all(|(key, value)| pod.header().label(key) == Some(value)));
+        let backend = |pod: SharedPod| Backend { zone: zone(&pod), pod };
+        let pods = matching.filter_map(|pod| SharedPod::read(pod)).map(backend).collect();
+        Some(View { service, pods })
+    }
+
+    /// The zone of a pod's node, empty if it has none; `None` if the node is not known.
+    fn zone(&self, pod: &Pod) -> Option<String> {
+        let node = self.nodes.find("", &pod.spec.node_name)?;
+        Some(node.header().label("topology.kubernetes.io/zone").unwrap_or_default().to_owned())
     }
 }
 
@@ -117,8 +122,15 @@ fn selector_entry(service: &Record) -> Vec<String> {
 }
 
 fn selects(service: &Record, pod: &Record) -> bool {
-    let object = service.decode_lean();
-    let selector = object["spec"]["selector"].as_object();
-    let holds = |(key, value): (&String, &Value)| pod.header().label(key) == value.as_str();
-    selector.is_some_and(|selector| selector.iter().all(holds))
+    let Ok(service) = service.projection::<Service>() else { return false };
+    let holds = |(key, value): (&String, &String)| pod.header().label(key) == Some(value);
+    service.spec.selector.as_ref().is_some_and(|selector| selector.iter().all(holds))
+}
+
+/// Whether two states of a pod give the same endpoints.
+fn alike(old: &Record, new: &Record) -> bool {
+    match (SharedPod::read(old), SharedPod::read(new)) {
+        (Some(old), Some(new)) => decide::alike(&old, &new),
+        _ => false,
+    }
 }

@@ -64,7 +64,7 @@ impl Controller for EndpointSlices {
 
     fn decide(&self, key: &Key, _: Timestamp) -> Option<Work> {
         let record = self.caches.services.get(key)?;
-        let view = self.caches.view(&record)?;
+        let view = self.caches.view(&record, |pod| self.caches.zone(pod))?;
         let ours = |slice: &Arc<Record>| {
             let header = slice.header();
             header.label(SERVICE_NAME) == Some(key.name())

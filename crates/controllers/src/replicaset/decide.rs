@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rank::rank_for_deletion;
 use crate::common::meta::nullable;
-use crate::common::{Claim, Condition, Meta, Pod, claim};
+use crate::common::{Claim, Condition, Meta, SharedPod, claim};
 
 /// Most pods created or deleted in one pass.
 pub const BURST: usize = 500;
@@ -22,9 +22,9 @@ pub struct View {
     /// Its selector.
     pub selector: Labels,
     /// Pods that it controls and pods of its namespace that nobody controls.
-    pub pods: Vec<Pod>,
+    pub pods: Vec<SharedPod>,
     /// Pods of all ReplicaSets with the same owner, for ranking.
-    pub related: Vec<Pod>,
+    pub related: Vec<SharedPod>,
 }
 
 /// A ReplicaSet.
@@ -83,13 +83,13 @@ pub struct Status {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// Orphans to adopt.
-    pub adopt: Vec<Pod>,
+    pub adopt: Vec<SharedPod>,
     /// Pods to release.
-    pub release: Vec<Pod>,
+    pub release: Vec<SharedPod>,
     /// How many pods to create.
     pub create: usize,
     /// Pods to delete, first to go first.
-    pub delete: Vec<Pod>,
+    pub delete: Vec<SharedPod>,
     /// Active pods minus wanted ones: says what an error was about.
     pub surplus: i64,
     /// Status if all goes well.
@@ -128,7 +128,7 @@ pub fn decide(view: &View, now: Timestamp) -> Plan {
         if plan.surplus < 0 {
             plan.create = amount;
         } else if plan.surplus > 0 {
-            let mut ranked: Vec<Pod> = active.iter().map(|pod| (*pod).clone()).collect();
+            let mut ranked: Vec<SharedPod> = active.iter().map(|pod| (*pod).clone()).collect();
             if amount < ranked.len() {
                 rank_for_deletion(&mut ranked, &view.related, now);
             }
@@ -169,16 +169,16 @@ pub fn wanted(set: &ReplicaSet) -> i32 {
     set.spec.replicas.unwrap_or(1)
 }
 
-fn count(set: &ReplicaSet, active: &[&Pod], terminating: i32, now: Timestamp) -> Status {
+fn count(set: &ReplicaSet, active: &[&SharedPod], terminating: i32, now: Timestamp) -> Status {
     let template = set.spec.template["metadata"]["labels"].as_object();
-    let labelled = |pod: &&&Pod| {
+    let labelled = |pod: &&&SharedPod| {
         let has = |key: &str, value: &serde_json::Value| {
             pod.metadata.labels.get(key).map(String::as_str) == value.as_str()
         };
         template.is_none_or(|labels| labels.iter().all(|(key, value)| has(key, value)))
     };
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    let available = |pod: &&&Pod| pod.available(set.spec.min_ready_seconds, now);
+    let available = |pod: &&&SharedPod| pod.available(set.spec.min_ready_seconds, now);
     Status {
         replicas: number(active.len()),
         fully_labeled_replicas: number(active.iter().filter(labelled).count()),

@@ -19,7 +19,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::common::{OwnerReference, Pod};
+use crate::common::{OwnerReference, Pod, SharedPod};
 use crate::shell::{self, ORPHANS, Shared};
 use decide::{Plan, ReplicaSet, View};
 
@@ -66,7 +66,8 @@ fn start_of(shared: &Shared, name: &'static str, identity: &str, resource: &'sta
             return;
         };
         for set in owner_of_orphan.in_namespace(pod.key.namespace()) {
-            if selector(&set).is_some_and(|selector| selector.matches(pod.header())) {
+            let of = |record: &Record| selector(record, &shell::read(record)?);
+            if of(&set).is_some_and(|selector| selector.matches(pod.header())) {
                 wake.add(set.key.clone());
             }
         }
@@ -89,11 +90,11 @@ impl Controller for ReplicaSets {
     fn decide(&self, key: &Key, now: Timestamp) -> Option<Work> {
         let record = self.sets.get(key)?;
         let set: ReplicaSet = shell::read(&record)?;
-        let selector = selector(&record)?;
+        let selector = selector(&record, &set)?;
         let mut pods = self.pods.owned_by(&set.metadata.uid);
         let orphans = self.pods.indexed(ORPHANS, key.namespace()).into_iter();
         pods.extend(orphans.filter(|pod| selector.matches(pod.header())));
-        let pods: Vec<Pod> = pods.iter().filter_map(|pod| Pod::of_set(pod)).collect();
+        let pods: Vec<SharedPod> = pods.iter().filter_map(|pod| SharedPod::read(pod)).collect();
         let surplus = pods.iter().filter(|pod| pod.active()).count() > decide::wanted(&set).max(0) as usize;
         let related = if surplus { self.related(&set) } else { Vec::new() };
         let view = View { set, selector, pods, related };
@@ -128,13 +129,13 @@ impl Controller for ReplicaSets {
 
 impl ReplicaSets {
     /// Pods of all sets with the same controller as this one.
-    fn related(&self, set: &ReplicaSet) -> Vec<Pod> {
+    fn related(&self, set: &ReplicaSet) -> Vec<SharedPod> {
         let siblings = match set.metadata.controller() {
             Some(owner) => self.sets.owned_by(&owner.uid),
             None => self.sets.find(&set.metadata.namespace, &set.metadata.name).into_iter().collect(),
         };
         let pods = siblings.iter().flat_map(|sibling| self.pods.owned_by(&sibling.header().uid));
-        pods.filter_map(|pod| Pod::of_set(&pod)).collect()
+        pods.filter_map(|pod| SharedPod::read(&pod)).collect()
     }
 
     async fn claim(
@@ -214,7 +215,7 @@ impl ReplicaSets {
         Ok(())
     }
 
-    async fn delete(&self, record: &Record, pods: &[Pod], writes: &Writes) -> Result<(), Error> {
+    async fn delete(&self, record: &Record, pods: &[SharedPod], writes: &Writes) -> Result<(), Error> {
         let about = Reference::of(record);
         let options: Vec<_> = pods.iter().map(|pod| DeleteOptions::of_uid(&pod.metadata.uid)).collect();
         let deletions = pods.iter().zip(&options).map(|(pod, options)| {
@@ -240,12 +241,14 @@ impl ReplicaSets {
     }
 }
 
-fn selector(set: &Record) -> Option<Labels> {
-    let of_controller = *set.header().kind == *REPLICATION_CONTROLLERS.kind;
-    let set: ReplicaSet = shell::read(set)?;
-    let selector = set.spec.selector;
-    let selector = if of_controller { json!({ "matchLabels": selector }) } else { selector };
-    Labels::from_value(&selector).ok()
+fn selector(record: &Record, set: &ReplicaSet) -> Option<Labels> {
+    let selector = &set.spec.selector;
+    let read = if *record.header().kind == *REPLICATION_CONTROLLERS.kind {
+        Labels::from_value(&json!({ "matchLabels": selector }))
+    } else {
+        Labels::from_value(selector)
+    };
+    read.ok()
 }
 
 /// A pod of the set's template, named by the server after the set.

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use crate::common::Pod;
+use crate::common::{Pod, SharedPod};
 
 /// Annotation with a pod's cost of deletion; lower goes first.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// Sorts so that the pods to delete come first. `related` are the active pods among
 /// which doubling up on a node counts.
-pub fn rank_for_deletion(pods: &mut [Pod], related: &[Pod], now: Timestamp) {
+pub fn rank_for_deletion(pods: &mut [SharedPod], related: &[SharedPod], now: Timestamp) {
     let mut on_node: HashMap<&str, usize> = HashMap::new();
     for pod in related.iter().filter(|pod| pod.active()) {
         *on_node.entry(&pod.spec.node_name).or_default() += 1;
@@ -80,7 +80,7 @@ mod tests {
         let now: Timestamp = "2026-01-01T01:00:00Z".parse().expect("a time");
         // Many of about the same age, some of the very same: sorting panics when three of
         // them each come before the next.
-        let pods: Vec<Pod> = (0..500)
+        let pods: Vec<SharedPod> = (0..500)
             .map(|n: u64| {
                 let (ready, made) = (n * 7 % 5, n * 11 % 7);
                 let pod = json!({
@@ -89,7 +89,7 @@ mod tests {
                     "spec": {"nodeName": "n"},
                     "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True",
                         "lastTransitionTime": format!("2026-01-01T00:00:1{ready}Z")}]}});
-                serde_json::from_value(pod).expect("a pod")
+                SharedPod::from(serde_json::from_value::<Pod>(pod).expect("a pod"))
             })
             .collect();
         let mut ranked = pods.clone();

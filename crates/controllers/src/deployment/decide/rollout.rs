@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::sets::{self, REVISION};
 use super::view::{Deployment, HASH_LABEL, NOT_COPIED, ROLLBACK_TO, ReplicaSet, SetSpec, copied};
 use super::{NewSet, Plan, SetUpdate, Status, same_template, status, template_hash};
-use crate::common::{Meta, Pod};
+use crate::common::{Meta, SharedPod};
 
 /// Longest object name.
 const NAME_LIMIT: usize = 253;
@@ -236,7 +236,7 @@ impl<'a> Rollout<'a> {
     }
 
     /// `Recreate`.
-    pub(super) fn recreate(mut self, pods: &[Pod]) -> Plan {
+    pub(super) fn recreate(mut self, pods: &[SharedPod]) -> Plan {
         self.sync_revision(false);
         let active = self.active_old();
         if !active.is_empty() {
@@ -260,9 +260,9 @@ impl<'a> Rollout<'a> {
         self.finish()
     }
 
-    fn old_pods_run(&self, pods: &[Pod]) -> bool {
+    fn old_pods_run(&self, pods: &[SharedPod]) -> bool {
         let new = self.new.as_ref().map(|set| set.metadata.uid.as_str());
-        let old = |pod: &&Pod| {
+        let old = |pod: &&SharedPod| {
             let owner = pod.metadata.controller().map(|owner| owner.uid.as_str());
             owner.is_some_and(|uid| self.old.iter().any(|set| set.metadata.uid == uid)) && owner != new
         };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::common::meta::nullable;
-use crate::common::{Condition, Meta, Pod};
+use crate::common::{Condition, Meta, SharedPod};
 use crate::replicaset::decide::Status as SetStatus;
 
 /// Label that tells the pods of one template from another's.
@@ -26,7 +26,7 @@ pub struct View {
     /// ReplicaSets that it controls, and those of its namespace that nobody does.
     pub sets: Vec<ReplicaSet>,
     /// Pods of those ReplicaSets; only read for `Recreate`.
-    pub pods: Vec<Pod>,
+    pub pods: Vec<SharedPod>,
 }
 
 /// A Deployment.

@@ -105,7 +105,8 @@ fn subsets(view: &View) -> (Vec<Subset>, bool) {
     let families = service.families();
     let family = families.first().copied().unwrap_or("IPv4");
     let mut by_ports: BTreeMap<Vec<Port>, Subset> = BTreeMap::new();
-    for pod in view.pods.iter().filter(|pod| stands_behind(pod, publish)) {
+    let pods = view.pods.iter().map(|backend| &*backend.pod);
+    for pod in pods.filter(|pod| stands_behind(pod, publish)) {
         let Some(ip) = addresses(pod, family).into_iter().next() else { continue };
         let Some(ports) = ports_of(service, &ports(service, pod)) else { continue };
         let address = Address {

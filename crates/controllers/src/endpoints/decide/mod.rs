@@ -6,14 +6,14 @@
 pub mod legacy;
 pub mod slices;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::common::meta::nullable;
-use crate::common::{Meta, Pod};
+use crate::common::{Meta, Pod, SharedPod};
 
 /// Label that headless Services leave on their endpoints.
 pub const HEADLESS: &str = "service.kubernetes.io/headless";
@@ -24,9 +24,16 @@ pub struct View {
     /// The Service.
     pub service: Service,
     /// Pods that its selector matches.
-    pub pods: Vec<Pod>,
-    /// Zone (or nothing) of each node that is known.
-    pub zones: HashMap<String, String>,
+    pub pods: Vec<Backend>,
+}
+
+/// A pod behind a Service.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// The pod.
+    pub pod: SharedPod,
+    /// Zone of its node, or nothing; `None` when the node is not known, or nobody asks.
+    pub zone: Option<String>,
 }
 
 /// A Service.
@@ -128,6 +135,16 @@ impl Service {
 /// Whether a pod has an address to stand behind a Service.
 pub fn stands_behind(pod: &Pod, terminating_too: bool) -> bool {
     !pod.terminal() && !pod.status.pod_ips.is_empty() && (terminating_too || !pod.metadata.deleting())
+}
+
+/// Whether two states of a pod with the same labels give the same endpoints.
+pub fn alike(a: &Pod, b: &Pod) -> bool {
+    a.metadata.uid == b.metadata.uid
+        && a.metadata.deleting() == b.metadata.deleting()
+        && a.terminal() == b.terminal()
+        && a.ready() == b.ready()
+        && a.status.pod_ips == b.status.pod_ips
+        && a.spec == b.spec
 }
 
 /// A pod's addresses of one family, in their usual form.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointPort, HEADLESS, Service, TargetRef, View};
+use super::{Backend, EndpointPort, HEADLESS, Service, TargetRef, View};
 use super::{addresses, hostname, ports, stands_behind, target};
 use crate::common::meta::nullable;
 use crate::common::{Meta, Pod};
@@ -109,14 +109,13 @@ pub fn decide(view: &View, slices: &[Slice]) -> Plan {
 fn family_plan(view: &View, family: &str, existing: &[&Slice]) -> Plan {
     let mut plan = Plan::default();
     let mut desired: BTreeMap<Vec<EndpointPort>, Vec<Endpoint>> = BTreeMap::new();
-    for pod in view.pods.iter().filter(|pod| stands_behind(pod, true)) {
-        let known = view.zones.get(&pod.spec.node_name);
+    for Backend { pod, zone: known } in view.pods.iter().filter(|backend| stands_behind(&backend.pod, true)) {
         let group = desired.entry(port_key(&ports(&view.service, pod))).or_default();
         if known.is_none() && !view.service.spec.publish_not_ready_addresses {
             plan.node_missing = true;
             continue;
         }
-        let endpoint = endpoint(&view.service, pod, family, known);
+        let endpoint = endpoint(&view.service, pod, family, known.as_ref());
         if !endpoint.addresses.is_empty() {
             group.push(endpoint);
         }
