@@ -51,7 +51,15 @@ pub struct Index {
     /// Positions of the fields that are always there ([`Presence::Always`] and
     /// [`Presence::Nullable`]).
     always: Box<[u16]>,
+    names: Names,
 }
+
+/// A hash table of names: positions in [`Object::fields`], [`FREE`] where there is none.
+#[derive(Debug, Clone, Default)]
+struct Names(Box<[u16]>);
+
+/// A slot without a position.
+const FREE: u16 = u16::MAX;
 
 /// One field of an object type. Build one with [`Field::new`] or `..Field::default()`.
 #[derive(Debug, Clone, Default)]
@@ -234,7 +242,7 @@ impl Object {
         numbers.sort_unstable();
         let kept = |field: &Field| matches!(field.presence, Presence::Always | Presence::Nullable);
         let always = positions().filter(|(field, _)| kept(field)).map(|(_, at)| at).collect();
-        self.index = Index { numbers: numbers.into(), always };
+        self.index = Index { numbers: numbers.into(), always, names: Names::of(&self.fields) };
     }
 
     /// The fields that are there even when they were not given.
@@ -244,8 +252,7 @@ impl Object {
 
     /// The field of a JSON name.
     pub fn field(&self, name: &str) -> Option<&Field> {
-        let at = self.fields.binary_search_by(|field| (*field.name).cmp(name)).ok()?;
-        Some(&self.fields[at])
+        self.index.names.find(name).map(|at| &self.fields[at]).find(|field| *field.name == *name)
     }
 
     /// The message's own field of a protobuf number (embedded messages have numbers
@@ -266,5 +273,67 @@ impl Object {
     /// Whether the path of numbers is that of an embedded message.
     pub fn embeds(&self, path: &[u32]) -> bool {
         !path.is_empty() && self.fields.iter().any(|field| field.embedded.starts_with(path))
+    }
+}
+
+// === impl Names ===
+
+impl Names {
+    fn of(fields: &[Field]) -> Self {
+        let mut slots = vec![FREE; (fields.len() * 2).next_power_of_two()];
+        for (field, at) in fields.iter().zip(0u16..) {
+            let mask = slots.len() - 1;
+            let mut slot = mixed(&field.name) & mask;
+            while slots[slot] != FREE {
+                slot = (slot + 1) & mask;
+            }
+            slots[slot] = at;
+        }
+        Self(slots.into())
+    }
+
+    /// Positions of fields that may have the name, the likeliest first.
+    fn find(&self, name: &str) -> impl Iterator<Item = usize> {
+        let mask = self.0.len().wrapping_sub(1);
+        let start = mixed(name);
+        let slots = (0..self.0.len()).map(move |step| self.0[start.wrapping_add(step) & mask]);
+        slots.take_while(|at| *at != FREE).map(usize::from)
+    }
+}
+
+/// Names of one object differ in their length or in one of their ends, nearly always.
+fn mixed(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let ends = match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last)) => u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29),
+        _ => bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)),
+    };
+    let mixed = (ends ^ bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_is_found_by_its_name_and_nothing_else() {
+        let schema = crate::facts::schema();
+        let mut steps = (0, 0);
+        for (_, object) in schema.objects() {
+            for field in &object.fields {
+                let found = object.field(&field.name).map(|found| &found.name);
+                assert_eq!(found, Some(&field.name), "{}", object.name);
+                assert!(
+                    object.field(&format!("{}x", field.name)).is_none_or(|other| other.name.ends_with('x'))
+                );
+                let tried = object.index.names.find(&field.name);
+                let tried = tried.take_while(|at| object.fields[*at].name != field.name).count();
+                steps = (steps.0 + 1, steps.1 + tried);
+            }
+            assert!(object.field("").is_none() && object.field("noSuchField").is_none(), "{}", object.name);
+        }
+        assert!(steps.1 < steps.0, "{steps:?}: names collide too often");
+        assert!(Object::default().field("a").is_none());
     }
 }

@@ -56,6 +56,17 @@ pub(crate) fn start(shared: Arc<Shared>, engine: Box<dyn Engine>) -> (mpsc::Send
     (sender, thread)
 }
 
+/// Lets those go first who are about to write, where the processors have more to do than they
+/// can: a larger batch costs no more syncs. With a processor to spare this takes no time.
+fn gather(queue: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>, most: usize) {
+    std::thread::yield_now();
+    while jobs.len() < most
+        && let Ok(job) = queue.try_recv()
+    {
+        jobs.push(job);
+    }
+}
+
 /// Batches after which rewriting goes on although writes are waiting.
 const REWRITE_EVERY: u32 = 16;
 
@@ -78,6 +89,7 @@ impl Committer {
             if queue.blocking_recv_many(&mut jobs, most) == 0 {
                 return;
             }
+            gather(queue, &mut jobs, most);
             self.work(&mut jobs);
             self.batches = self.batches.wrapping_add(1);
             more = self.tidy(self.batches.is_multiple_of(REWRITE_EVERY));

@@ -85,7 +85,7 @@ impl ServiceAccount {
         request: &AdmissionRequest<'_>,
         pod: &Value,
         name: &str,
-    ) -> Result<Value, Status> {
+    ) -> Result<Arc<Value>, Status> {
         let namespace = &*request.call.namespace;
         let mut found = look_up(&self.store, "serviceaccounts", namespace, name);
         if found.is_none() && name == DEFAULT {
@@ -97,7 +97,7 @@ impl ServiceAccount {
             );
             return Err(refuse(request, Some(pod), &detail));
         };
-        Ok(record.decode())
+        Ok(record.projection().unwrap_or_else(|_| Arc::new(record.decode())))
     }
 
     /// The default account of a namespace, once it is there.
