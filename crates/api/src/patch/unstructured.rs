@@ -9,7 +9,10 @@ use crate::schema::{Field, Object, Schema, Ty, TypeId};
 
 /// Converts a tree into what the type `root` can hold, or says what it cannot.
 pub(super) fn convert(schema: &Schema, root: TypeId, value: &mut Value) -> Result<(), String> {
-    Converter { schema }.value(&Ty::Object(root), "", value)
+    let ty = Ty::Object(root);
+    // The order only says which of several errors is told, and there is hardly ever one.
+    let any_order = Converter { schema, in_order: false }.value(&ty, "", value);
+    any_order.or_else(|_| Converter { schema, in_order: true }.value(&ty, "", value))
 }
 
 /// Fields in the order in which Go declares them, as far as protobuf's numbers tell it.
@@ -27,6 +30,8 @@ pub(super) fn in_gos_order(object: &Object) -> Vec<&Field> {
 
 struct Converter<'s> {
     schema: &'s Schema,
+    /// Whether fields are looked at in the order of Go's types.
+    in_order: bool,
 }
 
 impl Converter<'_> {
@@ -34,6 +39,13 @@ impl Converter<'_> {
         let found = kind(value);
         match (ty, &mut *value) {
             (_, Value::Null) | (Ty::Any, _) => Ok(()),
+            (Ty::Object(id), Value::Object(fields)) if !self.in_order => {
+                let object = self.schema.object(*id);
+                fields.iter_mut().try_for_each(|(name, value)| match object.field(name) {
+                    Some(field) => self.value(&field.ty, &field.go_type, value),
+                    None => Ok(()),
+                })
+            }
             (Ty::Object(id), Value::Object(fields)) => {
                 for field in in_gos_order(self.schema.object(*id)) {
                     if let Some(value) = fields.get_mut(&*field.name) {
