@@ -16,6 +16,9 @@ use crate::process::Usage;
 /// The bearer token of the peer's administrator, on the loopback, for one run.
 const TOKEN: &str = "bench-token-of-one-run";
 
+/// Who issues the tokens of service accounts, as Carrack says unless it is told otherwise.
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
 /// A running server; dropped, its processes end.
 pub struct Running {
     /// How the report calls it.
@@ -256,7 +259,8 @@ pub fn upstream(flags: &[&str]) -> Result<Running> {
         flag("cert-dir", &path("certs")),
         flag("token-auth-file", &path("tokens.csv")),
         flag("authorization-mode", "Node,RBAC"),
-        flag("service-account-issuer", "https://kubernetes.default.svc"),
+        flag("service-account-issuer", ISSUER),
+        flag("service-account-jwks-uri", &format!("{ISSUER}/openid/v1/jwks")),
         flag("service-account-key-file", &path("sa.pub")),
         flag("service-account-signing-key-file", &path("sa.key")),
         flag("service-cluster-ip-range", "10.96.0.0/16"),

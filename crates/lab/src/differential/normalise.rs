@@ -258,6 +258,7 @@ fn tidy(tree: &mut Value, field: &str, clock: &Clock) {
                 "resourceVersion" if digits => "REVISION".into(),
                 "continue" if !text.is_empty() => "TOKEN".into(),
                 "clusterIP" | "clusterIPs" if text.starts_with("10.96.") => "ADDRESS".into(),
+                "serverAddress" => "ADDRESS".into(),
                 "token" if text.len() > 100 => "TOKEN".into(),
                 // What the server writes itself is called after its program.
                 "manager" if matches!(&**text, "carrack" | "kube-apiserver") => "SERVER".into(),
@@ -330,6 +331,9 @@ fn said(text: &str, clock: &Clock) -> String {
         } else if let Some(after) = rest.strip_prefix(FINGERPRINT) {
             out.push_str(FINGERPRINT);
             rest = after.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+        } else if let Some(after) = rest.strip_prefix(HASH) {
+            out.push_str(HASH);
+            rest = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
         } else if let Some(after) = rest.strip_prefix(VOLUME) {
             out.push_str(VOLUME);
             out.push('…');
@@ -344,6 +348,8 @@ fn said(text: &str, clock: &Clock) -> String {
 
 /// What comes before the digest of the client's certificate.
 const FINGERPRINT: &str = "X509SHA256=";
+/// What comes before the digest of a document of OpenAPI.
+const HASH: &str = "?hash=";
 /// What the volumes of tokens are called, before a generated ending.
 const VOLUME: &str = "kube-api-access-";
 

@@ -1,10 +1,10 @@
 //! Differences that are wanted, each with its reason: at most twenty, each naming exactly
-//! the class and the mechanism that it excuses, and the case where only one asks for it.
+//! the class and the mechanism that it excuses, and the case or path where only that asks for it.
 
 use super::case::Case;
 use super::compare::Difference;
 
-/// Case (empty for all), class, mechanism, reason.
+/// Case or the path that it asks for (empty for all), class, mechanism, reason.
 const WANTED: &[(&str, &str, &str, &str)] = &[
     ("", "object", "columnDefinitions[*].description differs", PROSE),
     ("", "code", "400 instead of 500: strconv.ParseUint: parsing \"…\": invalid syntax", MISTAKE),
@@ -41,7 +41,8 @@ pub const MOST: usize = 20;
 /// Whether a difference is one of those wanted.
 pub fn is(case: &Case, difference: &Difference) -> bool {
     WANTED.iter().any(|(title, class, about, _)| {
-        (title.is_empty() || *title == case.title.trim_end_matches('/'))
+        let asked = case.steps.last().map_or("", |step| &step.request.path);
+        (title.is_empty() || [&*case.title, asked].iter().any(|at| *title == at.trim_end_matches('/')))
             && *class == difference.class
             && *about == difference.about
     })
