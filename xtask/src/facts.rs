@@ -36,6 +36,10 @@ pub fn run() -> Result<()> {
         let path = kubernetes.join(format!("api/openapi-spec/v3/{document}__{version}_openapi.json"));
         openapi::read(&path, &mut types)?;
     }
+    // What discovery answers, and the version, belong to no group.
+    for document in ["api", "apis", "version"] {
+        openapi::read(&kubernetes.join(format!("api/openapi-spec/v3/{document}_openapi.json")), &mut types)?;
+    }
     let facts_dir = upstream::root().join("crates/api/src/facts");
     let table = facts_dir.join("facts.txt");
     let enums = match std::env::args().nth(2) {

@@ -2,7 +2,7 @@
 //! together. Each component has an identity of its own and passes the server's
 //! pipeline; only reads are shared.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -199,7 +199,9 @@ fn build(
     let tokens = TokenConfig { audiences: vec![issuer.clone()], issuer };
     let tokens = Arc::new(Tokens::new(tokens, pki.token_keys(), store.clone(), clock.clone())?);
     let authorizers = Arc::new(Authorizers::new(store.clone()));
+    let advertised = SocketAddr::new(config.node_address, config.api_port).to_string();
     let mut builder = Server::builder(store.clone(), kinds::builtin())
+        .config(carrack_server::Config { advertised, ..Default::default() })
         .clock(clock.clone())
         .authenticator(Arc::new(CertificateAuthenticator))
         .authenticator(Arc::new(tokens.bootstrap_tokens()))

@@ -42,6 +42,9 @@ pub struct Config {
     pub page_snapshots: usize,
     /// `gitVersion` of `/version`.
     pub git_version: String,
+    /// Address and port at which clients reach the server, as discovery tells them; empty
+    /// when it shall tell none.
+    pub advertised: String,
 }
 
 impl Default for Config {
@@ -53,6 +56,7 @@ impl Default for Config {
             bookmark_interval: Duration::from_secs(60),
             page_snapshots: 16,
             git_version: concat!("v1.36.3+carrack", env!("CARGO_PKG_VERSION")).to_owned(),
+            advertised: String::new(),
         }
     }
 }

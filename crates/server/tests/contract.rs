@@ -400,7 +400,80 @@ async fn discovery_and_openapi_cover_every_kind() {
     }
     let v2 = client.get("/openapi/v2").await.expect(200);
     assert!(v2["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
+    let v2_text = v2.to_string();
+    let mut shared: Vec<&str> = v2_text
+        .split("\"#/parameters/")
+        .skip(1)
+        .map(|text| text.split('"').next().unwrap_or_default())
+        .collect();
+    shared.sort_unstable();
+    shared.dedup();
+    let defined: Vec<&String> = v2["parameters"].as_object().unwrap().keys().collect();
+    assert_eq!(defined, shared, "what is shared is what is referred to");
+    let namespace =
+        json!({"in": "path", "name": "namespace", "required": true, "type": "string", "uniqueItems": true});
+    assert_eq!(v2["parameters"]["namespace-vgWSWtn3"], namespace);
+    let patch = &v2["paths"]["/api/v1/nodes/{name}"]["patch"]["parameters"];
+    assert_eq!(patch[0], json!({"$ref": "#/parameters/body-78PwaGsr"}));
+    assert_eq!(patch[1]["name"], "dryRun", "old clients look for it in the operation");
     assert_eq!(client.get("/version").await.expect(200)["minor"], "36");
     assert_eq!(client.get("/readyz?verbose").await.code, 200);
     client.get("/nothing").await.expect(404);
+}
+
+#[tokio::test]
+async fn documents_refuse_without_a_word() {
+    let client = Client::builtin();
+    for (path, accept, code) in [
+        ("/openapi/v3/nope", "application/json", 404),
+        ("/openapi/v3/apis/apps/v7", "application/json", 404),
+        ("/openapi/v2", "text/html", 406),
+    ] {
+        let answer = client.send("GET", path, &[("accept", accept)], "").await;
+        assert_eq!((answer.code, answer.body.len()), (code, 0), "{path}");
+        assert!(!answer.headers.contains_key("content-type"), "{path}");
+    }
+    // It does not look at the method.
+    assert_eq!(client.send("POST", "/openapi/v2", &[], "{}").await.code, 200);
+}
+
+#[tokio::test]
+async fn discovery_is_protobuf_for_those_who_take_nothing_else() {
+    let client = Client::builtin();
+    let schema = carrack_api::facts::schema();
+    let protobuf = "application/vnd.kubernetes.protobuf";
+    for (path, kind, field) in [
+        ("/api", "APIVersions", "versions"),
+        ("/apis", "APIGroupList", "groups"),
+        ("/apis/apps", "APIGroup", "versions"),
+        ("/apis/apps/v1", "APIResourceList", "resources"),
+    ] {
+        let answer = client.send("GET", path, &[("accept", protobuf)], "").await;
+        assert_eq!(answer.headers["content-type"], protobuf, "{path}");
+        let envelope = carrack_api::proto::open(&answer.body).unwrap();
+        assert_eq!(envelope.kind, kind);
+        let root = schema.find(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}")).unwrap();
+        let told = carrack_api::proto::decode(&schema, root, envelope.raw).unwrap();
+        assert_eq!(told[field], client.get(path).await.expect(200)[field], "{path}");
+    }
+}
+
+#[tokio::test]
+async fn health_has_a_path_for_every_check_it_tells_of() {
+    let client = Client::builtin();
+    let root = client.get("/").await.expect(200);
+    let text = |answer: &common::Answer| String::from_utf8_lossy(&answer.body).into_owned();
+    for health in ["/healthz", "/livez", "/readyz"] {
+        let told = text(&client.get(&format!("{health}?verbose")).await);
+        let names = told.lines().filter_map(|line| line.strip_prefix("[+]")?.strip_suffix(" ok"));
+        let paths: Vec<String> = names.map(|name| format!("{health}/{name}")).collect();
+        assert!(paths.len() > 30, "{told}");
+        for path in &paths {
+            assert!(root["paths"].as_array().unwrap().iter().any(|known| known == path), "{path}");
+        }
+        assert_eq!(text(&client.get(&format!("{health}/poststarthook/rbac/bootstrap-roles")).await), "ok");
+        assert_eq!(client.get(&format!("{health}/")).await.code, 404);
+    }
+    let excluded = client.get("/readyz?verbose&exclude=poststarthook/rbac/bootstrap-roles").await;
+    assert!(text(&excluded).contains("[+]poststarthook/rbac/bootstrap-roles excluded: ok"));
 }

@@ -46,7 +46,9 @@ pub(crate) async fn fit(
     match body {
         Ok(frames) => {
             parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            parts.headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+            if !parts.headers.get_all(VARY).iter().any(|value| value == "Accept-Encoding") {
+                parts.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+            }
             Response::from_parts(parts, Body::stream(gzip(frames)))
         }
         Err(body) => Response::from_parts(parts, body),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use carrack_api::kind::compare_versions;
 use carrack_api::status::Status;
 use carrack_api::{Kind, Kinds, Value};
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, VARY};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, VARY};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -60,7 +60,7 @@ pub(crate) fn answer(
             routed()?,
             &json!({
                 "kind": "APIVersions", "versions": ["v1"],
-                "serverAddressByClientCIDRs": [],
+                "serverAddressByClientCIDRs": addresses(&state.parts.config.advertised),
             }),
         )),
         ["apis"] => {
@@ -86,6 +86,14 @@ pub(crate) fn answer(
     }
 }
 
+/// Where clients reach the server, wherever they are.
+fn addresses(advertised: &str) -> Value {
+    match advertised {
+        "" => json!([]),
+        address => json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]),
+    }
+}
+
 fn accepts_aggregated(parts: &Parts) -> bool {
     let accept = parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     accept.split(',').any(|clause| {
@@ -94,9 +102,9 @@ fn accepts_aggregated(parts: &Parts) -> bool {
     })
 }
 
-/// A document in the encoding that is asked for. Discovery is JSON where protobuf does too.
+/// A document in the encoding that is asked for.
 fn document(accept: Accept, value: &Value) -> Response<Body> {
-    output::value(accept, None, value, StatusCode::OK)
+    output::named(accept, "io.k8s.apimachinery.pkg.apis.meta.v1", value, StatusCode::OK)
 }
 
 fn group_object((group, versions): &(Box<str>, Vec<Box<str>>)) -> Value {
@@ -196,8 +204,10 @@ fn aggregate(kinds: &Kinds, core: bool) -> Response<Body> {
         "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
     });
     let mut response = document(Accept::JSON, &body);
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(AGGREGATED));
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(AGGREGATED));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
     response
 }
 

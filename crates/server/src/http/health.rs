@@ -1,22 +1,61 @@
 //! `/healthz`, `/livez`, `/readyz`, with `?verbose` and `?exclude=`.
 
+use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::{Response, StatusCode};
 
 use super::{Body, State, output};
 use crate::request::RequestInfo;
 
-/// Answers a health path; `None` when it is not one.
-pub(crate) fn answer(state: &State, info: &RequestInfo) -> Option<Response<Body>> {
-    let path = info.attributes.path.trim_end_matches('/');
-    let (root, one) = ["/healthz", "/livez", "/readyz"].into_iter().find_map(|root| {
-        let rest = path.strip_prefix(root)?;
-        match rest {
-            "" => Some((root, None)),
-            rest => rest.strip_prefix('/').map(|name| (root, Some(name))),
-        }
-    })?;
-    let mut checks: Vec<(&str, Result<(), String>)> = vec![("ping", Ok(())), ("log", Ok(()))];
+/// The paths of health.
+const ROOTS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+
+/// Checks that upstream has for the steps of its start, in its order. Here these steps are
+/// done before anything is served, or there is nothing to do: none can fail by itself, and
+/// they are named for those who ask for one or leave it out.
+const STEPS: &[&str] = &[
+    "poststarthook/start-apiserver-admission-initializer",
+    "poststarthook/generic-apiserver-start-informers",
+    "poststarthook/priority-and-fairness-config-consumer",
+    "poststarthook/priority-and-fairness-filter",
+    "poststarthook/storage-object-count-tracker-hook",
+    "poststarthook/start-apiextensions-informers",
+    "poststarthook/start-apiextensions-controllers",
+    "poststarthook/crd-informer-synced",
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/peer-endpoint-reconciler-controller",
+    "poststarthook/start-cluster-authentication-info-controller",
+    "poststarthook/start-kube-apiserver-identity-lease-controller",
+    "poststarthook/start-kube-apiserver-identity-lease-garbage-collector",
+    "poststarthook/storage-readiness",
+    "poststarthook/start-legacy-token-tracking-controller",
+    "poststarthook/start-service-ip-repair-controllers",
+    "poststarthook/rbac/bootstrap-roles",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/priority-and-fairness-config-producer",
+    "poststarthook/bootstrap-controller",
+    "poststarthook/start-kubernetes-service-cidr-controller",
+    "poststarthook/start-kube-aggregator-informers",
+    "poststarthook/apiservice-status-local-available-controller",
+    "poststarthook/apiservice-status-remote-available-controller",
+    "poststarthook/apiservice-registration-controller",
+    "poststarthook/apiservice-discovery-controller",
+    "poststarthook/kube-apiserver-autoregistration",
+    "autoregister-completion",
+    "poststarthook/apiservice-openapi-controller",
+    "poststarthook/apiservice-openapiv3-controller",
+];
+
+/// A check's name and what it found.
+type Checked<'a> = (&'a str, Result<(), String>);
+
+/// The checks of a path of health, in the order in which they are told.
+fn checks<'a>(state: &'a State, root: &str) -> Vec<Checked<'a>> {
+    let mut checks: Vec<Checked<'_>> = vec![("ping", Ok(())), ("log", Ok(()))];
+    if root != "/readyz" {
+        checks.push(("loopback-serving-certificate", Ok(())));
+    }
     checks.extend(store(state, root));
+    checks.extend(STEPS.iter().map(|step| (*step, Ok(()))));
     if root == "/readyz" {
         let closing = *state.closing.borrow();
         checks.push(("shutdown", if closing { Err("process is shutting down".into()) } else { Ok(()) }));
@@ -26,10 +65,37 @@ pub(crate) fn answer(state: &State, info: &RequestInfo) -> Option<Response<Body>
             checks.push((&check.name, (check.probe)()));
         }
     }
+    checks
+}
+
+/// The paths of health and of each check.
+pub(crate) fn paths(state: &State) -> Vec<String> {
+    let of = |root: &'static str| {
+        let each = checks(state, root).into_iter().map(move |(name, _)| format!("{root}/{name}"));
+        [root.to_owned()].into_iter().chain(each)
+    };
+    ROOTS.into_iter().flat_map(of).collect()
+}
+
+/// Answers a health path; `None` when it is not one.
+pub(crate) fn answer(state: &State, info: &RequestInfo) -> Option<Response<Body>> {
+    let path = &*info.attributes.path;
+    let (root, one) = ROOTS.into_iter().find_map(|root| {
+        let rest = path.strip_prefix(root)?;
+        match rest {
+            "" => Some((root, None)),
+            rest => rest.strip_prefix('/').map(|name| (root, Some(name))),
+        }
+    })?;
+    let checks = checks(state, root);
     if let Some(one) = one {
         let (name, outcome) = checks.into_iter().find(|(name, _)| *name == one)?;
         return Some(match outcome {
-            Ok(()) => output::text(StatusCode::OK, "ok"),
+            Ok(()) => {
+                let mut response = output::text(StatusCode::OK, "ok");
+                response.headers_mut().remove(X_CONTENT_TYPE_OPTIONS);
+                response
+            }
             Err(why) => failed(format!("internal server error: {name}: {why}\n")),
         });
     }

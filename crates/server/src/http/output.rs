@@ -197,6 +197,20 @@ fn yaml(value: &Value) -> String {
     serde_json::to_string_pretty(value).expect("a tree always encodes")
 }
 
+/// Answers a tree of a type that is no kind, by the package that has it. (Discovery's oldest
+/// documents have no apiVersion to go by.)
+pub(crate) fn named(accept: Accept, package: &str, object: &Value, code: StatusCode) -> Response<Body> {
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
+    if accept.encoding == Encoding::Protobuf {
+        let schema = carrack_api::facts::schema();
+        let root = schema.find(&format!("{package}.{}", text("kind")));
+        if let Some(raw) = root.and_then(|root| proto::encode(&schema, root, object).ok()) {
+            return protobuf(code, proto::wrap(text("apiVersion"), text("kind"), &raw));
+        }
+    }
+    value(accept, None, object, code)
+}
+
 /// Answers a tree of a type of its own (Scale, TokenRequest, Status, …).
 pub(crate) fn typed(accept: Accept, object: &Value, code: StatusCode) -> Response<Body> {
     if accept.encoding == Encoding::Protobuf {

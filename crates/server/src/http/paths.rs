@@ -33,6 +33,7 @@ pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result
         ));
     }
     if let Some(document) = state.parts.documents.iter().find(|document| document.path == path) {
+        accept::only(&parts.headers, document.content_type)?;
         let body = Body::from(document.body.clone());
         let mut response = output::respond(StatusCode::OK, document.content_type, body);
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
@@ -64,6 +65,7 @@ fn has_method(state: &State, method: &Method, path: &str) -> bool {
     match &segments[..] {
         ["", "apis"] | ["", "apis", _] => true,
         ["", "api" | "apis", ..] | ["", "version"] => false,
+        ["", "openapi", "v2"] => true,
         ["", "openapi", ..] | ["", "metrics"] | [""] => *method == Method::HEAD,
         _ => *method == Method::HEAD || state.parts.documents.iter().all(|document| document.path != path),
     }
@@ -89,10 +91,8 @@ fn root(state: &State) -> Response<Body> {
     }
     paths.push("/apis/".into());
     paths.extend(state.parts.documents.iter().map(|document| document.path.to_owned()));
-    paths.extend(
-        ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
-            .map(str::to_owned),
-    );
+    paths.extend(health::paths(state));
+    paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/version"].map(str::to_owned));
     paths.sort();
     output::json(StatusCode::OK, indented(json!({ "paths": paths }).to_string().as_bytes()))
 }

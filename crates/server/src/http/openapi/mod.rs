@@ -6,17 +6,16 @@
 #[cfg(feature = "descriptions")]
 mod descriptions;
 mod operations;
+mod parameters;
 mod paths;
 mod published;
 mod roots;
 mod schemas;
 
-use std::collections::BTreeSet;
-
 use base64::Engine;
 use carrack_api::status::Status;
 use carrack_api::{Kinds, Value, proto};
-use http::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use serde_json::{Map, json};
@@ -64,20 +63,18 @@ pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result
             let accept = parts.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
             let message = accept.contains(proto::SWAGGER) || accept.contains(proto::SWAGGER_ASKED);
             if !message && !accept.is_empty() && !accept.contains("json") && !accept.contains("*/*") {
-                let forms = format!("application/json, {}", proto::SWAGGER);
-                return Err(Status::not_acceptable(format!(
-                    "only the following media types are accepted: {forms}"
-                )));
+                return Ok(varying(nothing(StatusCode::NOT_ACCEPTABLE)));
             }
             let groups = discovery::groups(&kinds);
             let all: Vec<(&str, &str)> =
                 groups.iter().flat_map(|(group, vs)| vs.iter().map(move |v| (&**group, &**v))).collect();
             let form = if message { proto::SWAGGER } else { JSON };
             let tag = format!("{}{}", hash(&kinds, git_version, &all), if message { "-pb" } else { "" });
-            Ok(tagged(parts, &tag, form, || document(&kinds, git_version, Dialect::V2, &all)))
+            let response = tagged(parts, &tag, form, || document(&kinds, git_version, Dialect::V2, &all));
+            Ok(varying(response))
         }
         rest => {
-            let rest = rest.strip_prefix("v3/").ok_or_else(no_such_resource)?;
+            let Some(rest) = rest.strip_prefix("v3/") else { return Err(no_such_resource()) };
             if let Some((written, definitions)) = roots::of(&kinds, rest) {
                 let tag = hash_of_root(rest, git_version);
                 return Ok(hashed(parts, info, &tag, || {
@@ -88,16 +85,30 @@ pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result
             let (group, version) = match &segments[..] {
                 ["api", version] => ("", *version),
                 ["apis", group, version] => (*group, *version),
-                _ => return Err(no_such_resource()),
+                _ => return Ok(nothing(StatusCode::NOT_FOUND)),
             };
             if discovery::served(&kinds, group, version).next().is_none() {
-                return Err(no_such_resource());
+                return Ok(nothing(StatusCode::NOT_FOUND));
             }
             let one = [(group, version)];
             let tag = hash(&kinds, git_version, &one);
             Ok(hashed(parts, info, &tag, || document(&kinds, git_version, Dialect::V3, &one)))
         }
     }
+}
+
+/// Says that the document of Swagger 2.0 goes by how it is asked for.
+fn varying(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+/// An answer that only its code tells of, as the handlers of documents refuse.
+fn nothing(code: StatusCode) -> Response<Body> {
+    let mut response = output::respond(code, JSON, Body::empty());
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
 }
 
 fn index(kinds: &Kinds, git_version: &str) -> Value {
@@ -154,9 +165,9 @@ fn hashed(parts: &Parts, info: &RequestInfo, tag: &str, make: impl FnOnce() -> V
         return response;
     }
     let mut response = tagged(parts, tag, JSON, make);
-    let lasts = if asked.is_empty() { "no-cache, private" } else { "public, immutable" };
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(lasts));
-    response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
+    if !asked.is_empty() {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    }
     response
 }
 
@@ -175,14 +186,13 @@ fn tagged(parts: &Parts, tag: &str, form: &'static str, make: impl FnOnce() -> V
     if let Ok(value) = HeaderValue::from_str(&quoted) {
         headers.insert(ETAG, value);
     }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+    headers.append(VARY, HeaderValue::from_static("Accept"));
     response
 }
 
 fn document(kinds: &Kinds, git_version: &str, dialect: Dialect, of: &[(&str, &str)]) -> Value {
     let mut definitions = schemas::Definitions::new(dialect);
-    let mut all = Map::new();
-    let mut named = BTreeSet::new();
+    let mut written = paths::Written::default();
     for (group, version) in of {
         let mut is_builtin = false;
         for (kind, index) in discovery::served(kinds, group, version) {
@@ -196,34 +206,46 @@ fn document(kinds: &Kinds, git_version: &str, dialect: Dialect, of: &[(&str, &st
             };
             let names = operations::Names { own: &own, list: &list, sub: &sub };
             for place in operations::places(kind, index, &names) {
-                paths::add(&mut all, dialect, &place, &mut named);
+                paths::add(&mut written, dialect, &place);
             }
             definitions.add_kind(kind, index);
         }
         if is_builtin {
-            roots::add_version(&mut all, dialect, group, version);
-            named.insert(format!("{}APIResourceList", schemas::META));
+            roots::add_version(&mut written.paths, dialect, group, version);
+            written.types.insert(format!("{}APIResourceList", schemas::META));
         }
     }
-    for name in named {
+    let paths::Written { paths: mut all, parameters, types } = written;
+    for name in types {
         definitions.add_named(&name, of);
-    }
-    let mut definitions = definitions.finish();
-    #[cfg(feature = "descriptions")]
-    if dialect == Dialect::V3 {
-        describe(kinds, of, &mut definitions);
     }
     if dialect == Dialect::V2 {
         roots::add_all(kinds, dialect, &mut all, &mut definitions);
     }
-    framed(dialect, all, definitions, git_version)
+    let definitions = definitions.finish();
+    #[cfg(feature = "descriptions")]
+    let definitions = described(kinds, dialect, of, definitions);
+    let mut document = framed(dialect, all, definitions, git_version);
+    if !parameters.is_empty() {
+        document["parameters"] = parameters.into();
+    }
+    document
 }
 
+/// Definitions with their descriptions, which only OpenAPI 3.0 has.
 #[cfg(feature = "descriptions")]
-fn describe(kinds: &Kinds, of: &[(&str, &str)], definitions: &mut Map<String, Value>) {
+fn described(
+    kinds: &Kinds,
+    dialect: Dialect,
+    of: &[(&str, &str)],
+    mut definitions: Map<String, Value>,
+) -> Map<String, Value> {
+    if dialect == Dialect::V2 {
+        return definitions;
+    }
     for (group, version) in of {
         let group_version = carrack_api::kind::api_version(group, version);
-        descriptions::describe(&group_version, definitions);
+        descriptions::describe(&group_version, &mut definitions);
         let custom = discovery::served(kinds, group, version).filter(|(kind, _)| kind.definition.is_some());
         let custom: Vec<String> = custom
             .map(|(kind, index)| {
@@ -232,9 +254,10 @@ fn describe(kinds: &Kinds, of: &[(&str, &str)], definitions: &mut Map<String, Va
             })
             .collect();
         if !custom.is_empty() {
-            descriptions::describe_custom(&custom, definitions);
+            descriptions::describe_custom(&custom, &mut definitions);
         }
     }
+    definitions
 }
 
 /// A whole document. (It tells the version of the API, not of the program.)

@@ -4,6 +4,7 @@
 
 use carrack_api::Kind;
 
+use super::parameters::{self, Parameter};
 use super::schemas::META;
 
 /// What a parameter, a body or an answer is.
@@ -14,9 +15,6 @@ pub(super) enum Shape {
     /// A string.
     Text,
 }
-
-/// A query parameter and its type.
-pub(super) type Parameter = (&'static str, &'static str);
 
 /// One operation.
 #[derive(Debug, Clone)]
@@ -67,68 +65,6 @@ const PATCHES: &[&str] = &[
 ];
 const CUSTOM_PATCHES: &[&str] =
     &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
-
-const PRETTY: Parameter = ("pretty", "string");
-const LIST: &[Parameter] = &[
-    ("allowWatchBookmarks", "boolean"),
-    ("continue", "string"),
-    ("fieldSelector", "string"),
-    ("labelSelector", "string"),
-    ("limit", "integer"),
-    PRETTY,
-    ("resourceVersion", "string"),
-    ("resourceVersionMatch", "string"),
-    ("sendInitialEvents", "boolean"),
-    ("shardSelector", "string"),
-    ("timeoutSeconds", "integer"),
-    ("watch", "boolean"),
-];
-const WRITE: &[Parameter] =
-    &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string"), PRETTY];
-const PATCH: &[Parameter] = &[
-    ("dryRun", "string"),
-    ("fieldManager", "string"),
-    ("fieldValidation", "string"),
-    ("force", "boolean"),
-    PRETTY,
-];
-const DELETE: &[Parameter] = &[
-    ("dryRun", "string"),
-    ("gracePeriodSeconds", "integer"),
-    ("ignoreStoreReadErrorWithClusterBreakingPotential", "boolean"),
-    ("orphanDependents", "boolean"),
-    ("propagationPolicy", "string"),
-    PRETTY,
-];
-const DELETE_COLLECTION: &[Parameter] = &[
-    ("continue", "string"),
-    ("dryRun", "string"),
-    ("fieldSelector", "string"),
-    ("gracePeriodSeconds", "integer"),
-    ("ignoreStoreReadErrorWithClusterBreakingPotential", "boolean"),
-    ("labelSelector", "string"),
-    ("limit", "integer"),
-    ("orphanDependents", "boolean"),
-    PRETTY,
-    ("propagationPolicy", "string"),
-    ("resourceVersion", "string"),
-    ("resourceVersionMatch", "string"),
-    ("sendInitialEvents", "boolean"),
-    ("shardSelector", "string"),
-    ("timeoutSeconds", "integer"),
-];
-const LOG_QUERY: &[Parameter] = &[
-    ("container", "string"),
-    ("follow", "boolean"),
-    ("insecureSkipTLSVerifyBackend", "boolean"),
-    ("limitBytes", "integer"),
-    PRETTY,
-    ("previous", "boolean"),
-    ("sinceSeconds", "integer"),
-    ("stream", "string"),
-    ("tailLines", "integer"),
-    ("timestamps", "boolean"),
-];
 
 /// Kinds of which a deletion answers the object rather than a Status.
 const ANSWERED_WHEN_DELETED: &[&str] = &[
@@ -273,20 +209,21 @@ impl Maker<'_> {
     fn operation(&self, verb: &str, own: Shape) -> Operation {
         let custom = self.kind.definition.is_some();
         let meta = |name: &str| Shape::Type(format!("{META}{name}"));
-        let (method, action, parameters): (_, _, &[Parameter]) = match verb {
-            "list" => ("get", "list", LIST),
-            "watch" => ("get", "watch", LIST),
-            "watchlist" => ("get", "watchlist", LIST),
-            "create" => ("post", "post", WRITE),
-            "update" => ("put", "put", WRITE),
-            "patch" => ("patch", "patch", PATCH),
-            "delete" => ("delete", "delete", DELETE),
-            "deletecollection" => ("delete", "deletecollection", DELETE_COLLECTION),
-            _ => ("get", "get", &[PRETTY]),
+        let (method, action) = match verb {
+            "list" => ("get", "list"),
+            "watch" => ("get", "watch"),
+            "watchlist" => ("get", "watchlist"),
+            "create" => ("post", "post"),
+            "update" => ("put", "put"),
+            "patch" => ("patch", "patch"),
+            "delete" => ("delete", "delete"),
+            "deletecollection" => ("delete", "deletecollection"),
+            _ => ("get", "get"),
         };
         let body = match verb {
             "create" | "update" => Some((own.clone(), true)),
             "patch" => Some((meta("Patch"), true)),
+            "deletecollection" if custom => None,
             "delete" | "deletecollection" => Some((meta("DeleteOptions"), false)),
             _ => None,
         };
@@ -299,6 +236,7 @@ impl Maker<'_> {
         };
         let codes: &[&str] = match verb {
             "create" => &["200", "201", "202"],
+            "patch" if custom => &["200"],
             "update" | "patch" => &["200", "201"],
             "delete" => &["200", "202"],
             _ => &["200"],
@@ -308,7 +246,7 @@ impl Maker<'_> {
             id: String::new(),
             action,
             of: (self.kind.group.to_string(), self.version.to_owned(), self.kind.kind.to_string()),
-            parameters: parameters.to_vec(),
+            parameters: parameters::of_verb(verb, custom).to_vec(),
             body,
             consumes: match (verb, custom) {
                 ("patch", false) => PATCHES,
@@ -332,7 +270,11 @@ impl Maker<'_> {
         named: &[&'static str],
     ) -> Vec<Place> {
         let version = if sub.group == self.kind.group { self.version } else { &*sub.version };
-        let of = (sub.group.to_string(), version.to_owned(), sub.kind.to_string());
+        let of = match self.kind.definition {
+            // Said to be of the kind, whatever the body is.
+            Some(_) => (self.kind.group.to_string(), self.version.to_owned(), self.kind.kind.to_string()),
+            None => (sub.group.to_string(), version.to_owned(), sub.kind.to_string()),
+        };
         let path = format!("{base}/{}", sub.name);
         let title = capital(&sub.name);
         if sub.kind.ends_with("Options") {
@@ -350,7 +292,7 @@ impl Maker<'_> {
             operation.id = self.id(verb, false, &title);
             operation.of = of.clone();
             if own == Shape::Text {
-                operation.parameters = LOG_QUERY.to_vec();
+                operation.parameters = parameters::LOG.to_vec();
                 operation.produces = LOG;
             }
             operation
@@ -367,31 +309,11 @@ impl Maker<'_> {
         path: &str,
         named: &[&'static str],
     ) -> Vec<Place> {
-        let (methods, query): (&[&'static str], &[Parameter]) = match name {
-            "exec" => (
-                &["get", "post"],
-                &[
-                    ("command", "string"),
-                    ("container", "string"),
-                    ("stderr", "boolean"),
-                    ("stdin", "boolean"),
-                    ("stdout", "boolean"),
-                    ("tty", "boolean"),
-                ],
-            ),
-            "attach" => (
-                &["get", "post"],
-                &[
-                    ("container", "string"),
-                    ("stderr", "boolean"),
-                    ("stdin", "boolean"),
-                    ("stdout", "boolean"),
-                    ("tty", "boolean"),
-                ],
-            ),
-            "portforward" => (&["get", "post"], &[("ports", "integer")]),
-            _ => (&["get", "put", "post", "delete", "options", "head", "patch"], &[("path", "string")]),
+        let methods: &[&'static str] = match name {
+            "exec" | "attach" | "portforward" => &["get", "post"],
+            _ => &["get", "put", "post", "delete", "options", "head", "patch"],
         };
+        let query = parameters::of_connection(name, &self.kind.kind);
         let namespaced = if self.kind.namespaced { "Namespaced" } else { "" };
         let group = words(&self.kind.group, self.version);
         let place = |path: String, parts: &[&'static str], end: &str| {

@@ -6,15 +6,21 @@ use carrack_api::Value;
 use serde_json::{Map, json};
 
 use super::Dialect;
-use super::operations::{Operation, Parameter, Place, Shape};
+use super::operations::{Operation, Place, Shape};
+use super::parameters::{self, Parameter};
 
-/// Adds a path; notes the types that it speaks of.
-pub(super) fn add(
-    all: &mut Map<String, Value>,
-    dialect: Dialect,
-    place: &Place,
-    types: &mut BTreeSet<String>,
-) {
+/// What is written down of operations.
+#[derive(Default)]
+pub(super) struct Written {
+    pub(super) paths: Map<String, Value>,
+    /// The parameters that Swagger 2.0 shares, by name.
+    pub(super) parameters: Map<String, Value>,
+    /// The types that operations speak of.
+    pub(super) types: BTreeSet<String>,
+}
+
+/// Adds a path.
+pub(super) fn add(all: &mut Written, dialect: Dialect, place: &Place) {
     let writer = Writer { dialect };
     // What all operations of a path take is said once.
     let common: Vec<Parameter> = match place.operations.split_first() {
@@ -26,22 +32,24 @@ pub(super) fn add(
     };
     let mut item = Map::new();
     for operation in &place.operations {
-        item.insert(operation.method.into(), writer.operation(operation, &place.tag, &common));
+        let written = writer.operation(operation, &place.tag, &common, &mut all.parameters);
+        item.insert(operation.method.into(), written);
         let shapes = operation.answers.iter().map(|(_, shape)| shape);
         for shape in shapes.chain(operation.body.iter().map(|(shape, _)| shape)) {
             if let Shape::Type(name) = shape {
-                types.insert(name.clone());
+                all.types.insert(name.clone());
             }
         }
     }
-    let mut parameters: Vec<(&str, Value)> =
-        common.iter().map(|(name, ty)| (*name, writer.parameter(name, "query", ty))).collect();
-    parameters.extend(place.parts.iter().map(|name| (*name, writer.parameter(name, "path", "string"))));
-    parameters.sort_by(|(a, one), (b, other)| a.cmp(b).then(one["in"].as_str().cmp(&other["in"].as_str())));
+    let mut parameters: Vec<(Parameter, &str)> = common.into_iter().map(|one| (one, "query")).collect();
+    let of_path = |name: &&'static str| ((*name, "string", parameters::of_place(name)), "path");
+    parameters.extend(place.parts.iter().map(of_path));
+    parameters.sort_by_key(|((name, ..), place)| (*name, *place));
     if !parameters.is_empty() {
-        item.insert("parameters".into(), parameters.into_iter().map(|(_, parameter)| parameter).collect());
+        let written = parameters.iter().map(|(one, place)| writer.parameter(one, place, &mut all.parameters));
+        item.insert("parameters".into(), written.collect());
     }
-    all.insert(place.path.clone(), item.into());
+    all.paths.insert(place.path.clone(), item.into());
 }
 
 /// Adds a path that only tells of other paths, or of the server.
@@ -74,7 +82,13 @@ struct Writer {
 }
 
 impl Writer {
-    fn operation(&self, operation: &Operation, tag: &str, common: &[Parameter]) -> Value {
+    fn operation(
+        &self,
+        operation: &Operation,
+        tag: &str,
+        common: &[Parameter],
+        shared: &mut Map<String, Value>,
+    ) -> Value {
         let (group, version, kind) = &operation.of;
         let mut written = json!({
             "tags": [tag],
@@ -84,7 +98,7 @@ impl Writer {
             "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
         });
         let own = operation.parameters.iter().filter(|one| !common.contains(one));
-        let mut parameters: Vec<Value> = own.map(|(name, ty)| self.parameter(name, "query", ty)).collect();
+        let mut parameters: Vec<Value> = own.map(|one| self.parameter(one, "query", shared)).collect();
         match self.dialect {
             Dialect::V2 => {
                 if let Some((shape, required)) = &operation.body {
@@ -92,7 +106,11 @@ impl Writer {
                     if *required {
                         body["required"] = true.into();
                     }
-                    parameters.insert(0, body);
+                    let name = match shape {
+                        Shape::Type(name) => name.rsplit('.').next().unwrap_or_default(),
+                        Shape::Text => "",
+                    };
+                    parameters.insert(0, share("body", parameters::of_place(name), body, shared));
                 }
                 written["consumes"] = json!(operation.consumes);
                 written["produces"] = json!(operation.produces);
@@ -143,18 +161,37 @@ impl Writer {
         }
     }
 
-    fn parameter(&self, name: &str, place: &str, ty: &str) -> Value {
+    fn parameter(
+        &self,
+        (name, ty, ending): &Parameter,
+        place: &str,
+        shared: &mut Map<String, Value>,
+    ) -> Value {
         let mut parameter = json!({"name": name, "in": place});
-        match self.dialect {
-            Dialect::V2 => {
-                parameter["type"] = ty.into();
-                parameter["uniqueItems"] = true.into();
-            }
-            Dialect::V3 => parameter["schema"] = json!({"type": ty, "uniqueItems": true}),
-        }
         if place == "path" {
             parameter["required"] = true.into();
         }
-        parameter
+        match self.dialect {
+            Dialect::V2 => {
+                parameter["type"] = (*ty).into();
+                parameter["uniqueItems"] = true.into();
+                share(name, ending, parameter, shared)
+            }
+            Dialect::V3 => {
+                parameter["schema"] = json!({"type": ty, "uniqueItems": true});
+                parameter
+            }
+        }
     }
+}
+
+/// A reference to a parameter, which is shared; without an ending, the parameter itself.
+fn share(name: &str, ending: &str, parameter: Value, shared: &mut Map<String, Value>) -> Value {
+    if ending.is_empty() {
+        return parameter;
+    }
+    let name = format!("{name}-{ending}");
+    let reference = json!({ "$ref": format!("#/parameters/{name}") });
+    shared.insert(name, parameter);
+    reference
 }

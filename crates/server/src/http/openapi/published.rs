@@ -63,6 +63,7 @@ pub(super) const DEFAULTS: &[(&str, &str, &str)] = &[
     ("core.v1.FileKeySelector", "optional", "false"),
     ("core.v1.GRPCAction", "service", "\"\""),
     ("core.v1.LocalObjectReference", "name", "\"\""),
+    ("core.v1.ReplicationControllerSpec", "minReadySeconds", "0"),
 ];
 
 /// What the values of a map may be: type, field, values.
@@ -97,6 +98,42 @@ pub(super) const GRANULAR: &[(&str, &str)] = &[
     ("core.v1.PersistentVolumeClaimStatus", "allocatedResourceStatuses"),
     ("core.v1.PersistentVolumeSpec", "claimRef"),
 ];
+
+/// The groups and versions that upstream's programs know, served or not: a Swagger 2.0
+/// document says that options and events are of every one of them.
+const KNOWN: &[(&str, &[&str])] = &[
+    ("", &["v1"]),
+    ("admission.k8s.io", &["v1", "v1beta1"]),
+    ("admissionregistration.k8s.io", &["v1", "v1alpha1", "v1beta1"]),
+    ("apiextensions.k8s.io", &["v1", "v1beta1"]),
+    ("apiregistration.k8s.io", &["v1", "v1beta1"]),
+    ("apps", &["v1", "v1beta1", "v1beta2"]),
+    ("authentication.k8s.io", &["v1", "v1alpha1", "v1beta1"]),
+    ("authorization.k8s.io", &["v1", "v1beta1"]),
+    ("autoscaling", &["v1", "v2"]),
+    ("batch", &["v1", "v1beta1"]),
+    ("certificates.k8s.io", &["v1", "v1alpha1", "v1beta1"]),
+    ("coordination.k8s.io", &["v1", "v1alpha2", "v1beta1"]),
+    ("discovery.k8s.io", &["v1", "v1beta1"]),
+    ("events.k8s.io", &["v1", "v1beta1"]),
+    ("extensions", &["v1beta1"]),
+    ("flowcontrol.apiserver.k8s.io", &["v1", "v1beta1", "v1beta2", "v1beta3"]),
+    ("imagepolicy.k8s.io", &["v1alpha1"]),
+    ("internal.apiserver.k8s.io", &["v1alpha1"]),
+    ("networking.k8s.io", &["v1", "v1beta1"]),
+    ("node.k8s.io", &["v1", "v1alpha1", "v1beta1"]),
+    ("policy", &["v1", "v1beta1"]),
+    ("rbac.authorization.k8s.io", &["v1", "v1alpha1", "v1beta1"]),
+    ("resource.k8s.io", &["v1", "v1alpha3", "v1beta1", "v1beta2"]),
+    ("scheduling.k8s.io", &["v1", "v1alpha2", "v1beta1"]),
+    ("storage.k8s.io", &["v1", "v1alpha1", "v1beta1"]),
+    ("storagemigration.k8s.io", &["v1beta1"]),
+];
+
+/// Each group that upstream's programs know, with each version of it.
+pub(super) fn known() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KNOWN.iter().flat_map(|(group, versions)| versions.iter().map(move |version| (*group, *version)))
+}
 
 /// Whether a type's whole name ends with one of the short ones above.
 pub(super) fn is(whole: &str, short: &str) -> bool {

@@ -1,10 +1,10 @@
 //! The documents of what is not a kind: discovery, the version, the issuer of tokens.
 
 use carrack_api::{Kinds, Value};
-use serde_json::{Map, json};
+use serde_json::Map;
 
 use super::operations::{tag, words};
-use super::schemas::META;
+use super::schemas::{Definitions, META};
 use super::{Dialect, paths};
 use crate::http::discovery;
 
@@ -76,12 +76,13 @@ pub(super) fn names(kinds: &Kinds) -> Vec<String> {
 /// The paths and definitions of one of them, for OpenAPI 3.0.
 pub(super) fn of(kinds: &Kinds, name: &str) -> Option<(Map<String, Value>, Map<String, Value>)> {
     let root = all(kinds).into_iter().find(|root| root.name == name)?;
-    let (mut written, mut definitions) = (Map::new(), Map::new());
+    let mut written = Map::new();
+    let mut definitions = Definitions::new(Dialect::V3);
     add(&mut written, Dialect::V3, &root);
     if let Some(answer) = &root.answer {
-        define(&mut definitions, Dialect::V3, answer);
+        definitions.add_type(answer);
     }
-    Some((written, definitions))
+    Some((written, definitions.finish()))
 }
 
 /// Adds all of them to a document.
@@ -89,12 +90,12 @@ pub(super) fn add_all(
     kinds: &Kinds,
     dialect: Dialect,
     paths: &mut Map<String, Value>,
-    definitions: &mut Map<String, Value>,
+    definitions: &mut Definitions,
 ) {
     for root in all(kinds) {
         add(paths, dialect, &root);
         if let Some(answer) = &root.answer {
-            define(definitions, dialect, answer);
+            definitions.add_type(answer);
         }
     }
 }
@@ -112,91 +113,4 @@ pub(super) fn add_version(written: &mut Map<String, Value>, dialect: Dialect, gr
     let id = format!("get{}APIResources", words(group, version));
     let answer = format!("{META}APIResourceList");
     paths::add_root(written, dialect, (&path, &id, &tag(group, version)), Some(&answer), OBJECTS);
-}
-
-/// Fields of the types of discovery: name, type (`[]` of a list), whether it has to be there.
-type Fields = &'static [(&'static str, &'static str, bool)];
-
-fn fields(name: &str) -> Fields {
-    match name {
-        "APIVersions" => &[
-            ("apiVersion", "string", false),
-            ("kind", "string", false),
-            ("serverAddressByClientCIDRs", "[]ServerAddressByClientCIDR", true),
-            ("versions", "[]string", true),
-        ],
-        "APIGroup" => &[
-            ("apiVersion", "string", false),
-            ("kind", "string", false),
-            ("name", "string", true),
-            ("preferredVersion", "GroupVersionForDiscovery", false),
-            ("serverAddressByClientCIDRs", "[]ServerAddressByClientCIDR", false),
-            ("versions", "[]GroupVersionForDiscovery", true),
-        ],
-        "APIGroupList" => {
-            &[("apiVersion", "string", false), ("groups", "[]APIGroup", true), ("kind", "string", false)]
-        }
-        "GroupVersionForDiscovery" => &[("groupVersion", "string", true), ("version", "string", true)],
-        "ServerAddressByClientCIDR" => &[("clientCIDR", "string", true), ("serverAddress", "string", true)],
-        // (version.Info)
-        _ => &[
-            ("buildDate", "string", true),
-            ("compiler", "string", true),
-            ("emulationMajor", "string", false),
-            ("emulationMinor", "string", false),
-            ("gitCommit", "string", true),
-            ("gitTreeState", "string", true),
-            ("gitVersion", "string", true),
-            ("goVersion", "string", true),
-            ("major", "string", true),
-            ("minCompatibilityMajor", "string", false),
-            ("minCompatibilityMinor", "string", false),
-            ("minor", "string", true),
-            ("platform", "string", true),
-        ],
-    }
-}
-
-fn define(all: &mut Map<String, Value>, dialect: Dialect, whole: &str) {
-    if all.contains_key(whole) {
-        return;
-    }
-    let short = whole.rsplit('.').next().unwrap_or_default();
-    let v3 = dialect == Dialect::V3;
-    let mut properties = Map::new();
-    let mut required = Vec::new();
-    let mut others = Vec::new();
-    for (name, ty, needed) in fields(short) {
-        let mut reference = |ty: &str| {
-            let whole = format!("{META}{ty}");
-            let reference = dialect.reference(&whole);
-            others.push(whole);
-            if v3 { json!({"allOf": [reference], "default": {}}) } else { reference }
-        };
-        let property = match ty.strip_prefix("[]") {
-            Some("string") if v3 => json!({"type": "string", "default": ""}),
-            Some("string") => json!({"type": "string"}),
-            Some(item) => reference(item),
-            None if *ty != "string" => reference(ty),
-            None if v3 && *needed => json!({"type": "string", "default": ""}),
-            None => json!({"type": "string"}),
-        };
-        let property = match ty.starts_with("[]") {
-            true => json!({"type": "array", "items": property, "x-kubernetes-list-type": "atomic"}),
-            false => property,
-        };
-        properties.insert((*name).to_owned(), property);
-        if *needed {
-            required.push(*name);
-        }
-    }
-    let mut definition = json!({"type": "object", "properties": properties, "required": required});
-    if short.starts_with("API") {
-        definition["x-kubernetes-group-version-kind"] =
-            json!([{"group": "", "version": "v1", "kind": short}]);
-    }
-    all.insert(whole.to_owned(), definition);
-    for other in others {
-        define(all, dialect, &other);
-    }
 }

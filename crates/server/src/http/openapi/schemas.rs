@@ -64,14 +64,26 @@ impl Definitions {
         let Some(id) = facts.find(name) else { return };
         self.add(&facts, id);
         if let Some(kind @ ("DeleteOptions" | "WatchEvent")) = name.strip_prefix(META) {
-            let core = [("", "v1")];
-            let others = groups.iter().filter(|one| **one != core[0]);
-            let of: Vec<Value> = core
+            let core = ("", "v1");
+            let all: Vec<(&str, &str)> = match self.dialect {
+                Dialect::V2 => published::known().collect(),
+                Dialect::V3 => {
+                    [core].into_iter().chain(groups.iter().copied().filter(|one| *one != core)).collect()
+                }
+            };
+            let of: Vec<Value> = all
                 .iter()
-                .chain(others)
                 .map(|(group, version)| json!({"group": group, "version": version, "kind": kind}))
                 .collect();
             self.all[name]["x-kubernetes-group-version-kind"] = of.into();
+        }
+    }
+
+    /// Adds a type that is no kind's.
+    pub(super) fn add_type(&mut self, name: &str) {
+        let facts = carrack_api::facts::schema();
+        if let Some(id) = facts.find(name) {
+            self.add(&facts, id);
         }
     }
 
