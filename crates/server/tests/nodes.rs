@@ -61,7 +61,13 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>,
 async fn cluster() -> Client {
     let server: Server = common::builder(carrack_api::kinds::builtin()).node_dialer(Arc::new(Node)).build();
     let client = Client(server);
-    client.post("/api/v1/nodes", &json!({"metadata": {"name": "n1"}})).await.expect(201);
+    let addresses = json!([{"type": "InternalIP", "address": "10.0.0.7"}]);
+    for node in [
+        json!({"metadata": {"name": "n1"}, "status": {"addresses": addresses}}),
+        json!({"metadata": {"name": "n2"}}),
+    ] {
+        client.post("/api/v1/nodes", &node).await.expect(201);
+    }
     for (name, node) in [("web", "n1"), ("waiting", "n1"), ("floating", "")] {
         let pod = json!({"metadata": {"name": name},
             "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}});
@@ -93,6 +99,34 @@ async fn logs_come_from_the_node() {
     assert_eq!((nothing_yet.code, nothing_yet.body.len()), (204, 0));
     let metrics = client.get("/api/v1/nodes/n1/proxy/metrics/cadvisor?a=b").await;
     assert_eq!(&metrics.body[..], b"/metrics/cadvisor?a=b");
+    let nowhere = client.get("/api/v1/nodes/n2/proxy/metrics").await.expect(500);
+    assert_eq!(nowhere["message"], "no preferred addresses found; known addresses: []");
+}
+
+#[tokio::test]
+async fn proxies_say_what_is_not_there_before_that_they_are_none() {
+    let client = cluster().await;
+    let namespace = "/api/v1/namespaces/default";
+    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    client.post(&format!("{namespace}/services"), &service).await.expect(201);
+    let refused = |path: &str, code: u16, message: &str| {
+        let (client, path, message) = (client.clone(), format!("{namespace}/{path}"), message.to_owned());
+        async move {
+            assert_eq!(client.get(&path).await.expect(code)["message"], message, "{path}");
+        }
+    };
+    refused("pods/web/proxy/", 400, "address not allowed").await;
+    refused("pods/http:none:80/proxy/", 404, "pods \"none\" not found").await;
+    refused("pods/a:b:c/proxy/", 400, "invalid pod request \"a:b:c\"").await;
+    refused("services/s/proxy/", 404, "services \"s\" not found").await;
+    refused("services/s:81/proxy/", 503, "no service port 81 found for service \"s\"").await;
+    let endpoints = json!({"metadata": {"name": "s"}});
+    client.post(&format!("{namespace}/endpoints"), &endpoints).await.expect(201);
+    refused("services/http:s:80/proxy/", 503, "no endpoints available for service \"s\"").await;
+    let address = json!({"subsets": [{"addresses": [{"ip": "10.0.0.7"}], "ports": [{"port": 80}]}]});
+    client.patch(&format!("{namespace}/endpoints/s"), "merge-patch", &address).await.expect(200);
+    refused("services/s:x/proxy/", 503, "no endpoints available for service \"s:x\"").await;
+    refused("services/s/proxy/", 503, "proxying to pods and services is not supported").await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 //! upgrade to WebSocket or SPDY, which this server does not look into. None of the
 //! caller's credentials reach the node.
 
+mod location;
 mod target;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
+use self::location::Id;
 use super::pipeline::authorize;
 use super::{Body, State};
 use crate::registry::{Call, Options, Warnings, no_such_resource};
@@ -84,12 +86,17 @@ where
         // A WebSocket starts with GET, but what it does is no reading.
         authorize(state, &user, &Attributes { verb: "create".into(), ..at.clone() }).await?;
     }
+    let id = match (&*at.resource, &*at.subresource) {
+        ("pods", "proxy") => Some(Id::of(&at.name, "pod")?),
+        ("services", "proxy") => Some(Id::of(&at.name, "service")?),
+        _ => None,
+    };
     let call = Call {
         user,
         kind,
         version,
         namespace: if &*at.resource == "nodes" { "".into() } else { at.namespace.clone() },
-        name: at.name.clone(),
+        name: id.map_or_else(|| at.name.clone(), |id| id.name.into()),
         subresource: at.subresource.clone(),
         options: Options::default(),
         warnings: Warnings::default(),
@@ -99,6 +106,9 @@ where
     let object = record.decode();
     if &*at.subresource != "log" {
         state.registry.admit(&call, Operation::Connect, Some(&object), None).await?;
+    }
+    if let Some(id) = id {
+        return Err(proxied(state, &call, id, &at.name, &object));
     }
     let Some(target) = target::of(&call, &object, info)? else {
         let mut nothing = Response::new(Body::empty());
@@ -110,6 +120,18 @@ where
         _ => body.map_err(Into::into).boxed_unsync(),
     };
     forward(state, parts, &target, body, &call).await
+}
+
+/// Why a request is not passed on to a pod or a Service.
+fn proxied(state: &State, call: &Call, id: Id<'_>, asked: &str, object: &Value) -> Status {
+    let there = if &*call.kind.resource == "pods" {
+        location::of_pod(object)
+    } else {
+        let endpoints = state.registry.store().get(&Key::new("endpoints", &call.namespace, id.name));
+        let endpoints = endpoints.map(|record| record.decode());
+        location::of_service(id, asked, object, endpoints.as_ref())
+    };
+    there.err().unwrap_or_else(|| Status::unavailable("proxying to pods and services is not supported"))
 }
 
 /// Sends the request to its node and hands the answer back.
@@ -152,6 +174,10 @@ async fn send(state: &State, node: &Value, request: Request<Outgoing>) -> Result
         let name = node["metadata"]["name"].as_str().unwrap_or_default();
         Status::internal(format!("error dialing backend: node {name}: {why}"))
     };
+    let addresses = node["status"]["addresses"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if addresses.is_empty() {
+        return Err(Status::other(500, "", "no preferred addresses found; known addresses: []"));
+    }
     let dialer = state.parts.dialer.as_ref();
     let dialer = dialer.ok_or_else(|| Status::unavailable("this server does not reach nodes"))?;
     let stream = tokio::time::timeout(DIAL, dialer.dial(node)).await;

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use carrack_api::Value;
 use carrack_api::status::Status;
 
-use crate::registry::Call;
+use crate::registry::{Call, no_such_resource};
 use crate::request::{Query, RequestInfo};
 
 /// A node and a path with query.
@@ -20,7 +20,7 @@ pub(super) struct Target {
 /// so no log, yet.
 ///
 /// # Errors
-/// 400 when the pod has no node, or no such container; 503 for what cannot be proxied.
+/// 400 when the pod has no node, or no such container.
 pub(super) fn of(call: &Call, object: &Value, info: &RequestInfo) -> Result<Option<Target>, Status> {
     let query = &info.query;
     match (&*call.kind.resource, &*call.subresource) {
@@ -59,7 +59,7 @@ pub(super) fn of(call: &Call, object: &Value, info: &RequestInfo) -> Result<Opti
             let ports: Vec<(&str, &str)> = query.all("ports").map(|port| ("port", port)).collect();
             pod_target(call, object, "portForward", None, &ports).map(Some)
         }
-        _ => Err(Status::unavailable("proxying to pods and services is not supported")),
+        _ => Err(no_such_resource()),
     }
 }
 
