@@ -97,6 +97,7 @@ impl Plane {
         }
         tasks.spawn(carrack_server::crd::run(server.registry().clone()));
         tasks.spawn(bootstrap::api_services::keep(server.registry().clone()));
+        tasks.spawn(bootstrap::availability::keep(server.registry().clone()));
         tasks.spawn(carrack_server::flow::conditions::run(server.registry().clone()));
         let resources = watch::channel(listable(&server.registry().kinds())).0;
         tasks.spawn(follow_kinds(server.registry().clone(), resources.clone()));

@@ -16,7 +16,7 @@ use crate::http::groups;
 use crate::registry::{DeleteOptions, Registry};
 use crate::request::User;
 
-const RESOURCE: &str = "apiservices.apiregistration.k8s.io";
+pub(super) const RESOURCE: &str = "apiservices.apiregistration.k8s.io";
 const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 /// Kept up at the start only: whoever changes it afterwards has their way.
 const AT_START: &str = "onstart";

@@ -6,6 +6,7 @@
 //! has it all, nothing is written.
 
 pub mod api_services;
+pub mod availability;
 mod objects;
 mod reconcile;
 

@@ -107,6 +107,7 @@ pub(crate) fn unconditional_update(kind: &Kind) -> bool {
         && !matches!(
             &*kind.resource,
             "clustertrustbundles.certificates.k8s.io"
+                | "apiservices.apiregistration.k8s.io"
                 | "customresourcedefinitions.apiextensions.k8s.io"
                 | "podcertificaterequests.certificates.k8s.io"
                 | "runtimeclasses.node.k8s.io"
