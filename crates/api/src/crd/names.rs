@@ -43,6 +43,37 @@ pub fn decide(definition: &Value, taken: &Taken, now: &str) -> Option<Value> {
     if !status.is_object() {
         status = json!({});
     }
+    // Names that were accepted once are not looked at again, whoever wrote over the
+    // conditions since.
+    if !has_its_names(definition) {
+        name(definition, taken, &mut status, now);
+    }
+    let is = |ty: &str| {
+        let mut conditions = items(&status, "conditions").iter();
+        conditions.any(|one| text(one, "type") == ty && text(one, "status") == "True")
+    };
+    if is("NamesAccepted") && !is("Established") {
+        let found = json!({"type": "Established", "status": "True", "reason": "InitialNamesAccepted",
+            "message": "the initial names have been accepted"});
+        set_condition(&mut status, found, now);
+    }
+    if let Some(approval) = approval(definition) {
+        set_condition(&mut status, approval, now);
+    }
+    (status != definition["status"]).then_some(status)
+}
+
+/// Whether the accepted names are those that the definition asks for.
+fn has_its_names(definition: &Value) -> bool {
+    let (asked, accepted) = (&definition["spec"]["names"], &definition["status"]["acceptedNames"]);
+    let same = |field: &&str| text(asked, field) == text(accepted, field);
+    let same_list = |field: &&str| texts(asked, field).eq(texts(accepted, field));
+    ["plural", "singular", "kind", "listKind"].iter().all(same)
+        && ["shortNames", "categories"].iter().all(same_list)
+}
+
+/// Gives a definition the names that nobody else has, and says so.
+fn name(definition: &Value, taken: &Taken, status: &mut Value, now: &str) {
     let (accepted, conflict) = accept(definition, taken);
     status["acceptedNames"] = accepted;
     let accepted = match &conflict {
@@ -51,21 +82,12 @@ pub fn decide(definition: &Value, taken: &Taken, now: &str) -> Option<Value> {
         Some((reason, message)) => json!({"type": "NamesAccepted", "status": "False", "reason": reason,
             "message": message}),
     };
-    set_condition(&mut status, accepted, now);
-    let established = condition(definition, "Established").map(|found| text(found, "status"));
-    if conflict.is_none() && established != Some("True") {
-        let found = json!({"type": "Established", "status": "True", "reason": "InitialNamesAccepted",
-            "message": "the initial names have been accepted"});
-        set_condition(&mut status, found, now);
-    } else if established.is_none() {
+    set_condition(status, accepted, now);
+    if conflict.is_some() && condition(definition, "Established").is_none() {
         let found = json!({"type": "Established", "status": "False", "reason": "NotAccepted",
             "message": "not all names are accepted"});
-        set_condition(&mut status, found, now);
+        set_condition(status, found, now);
     }
-    if let Some(approval) = approval(definition) {
-        set_condition(&mut status, approval, now);
-    }
-    (status != definition["status"]).then_some(status)
 }
 
 /// The names that are accepted, and why others are not.
@@ -258,6 +280,12 @@ mod tests {
         assert_eq!(status["acceptedNames"], boat);
         first["status"] = status;
         assert_eq!(decide(&first, &Taken::default(), "t2"), None, "a settled definition is left alone");
+        let mut wiped = first.clone();
+        wiped["status"]["conditions"] = json!([{"type": "T", "status": "True"}]);
+        assert_eq!(decide(&wiped, &Taken::default(), "t2"), None, "whoever wiped the conditions meant it");
+        let mut named = first.clone();
+        named["status"]["conditions"] = json!([first["status"]["conditions"][0]]);
+        assert!(decide(&named, &Taken::default(), "t2").is_some(), "what has its names is established");
 
         let ship = json!({"plural": "ships", "singular": "boat", "kind": "Boat", "listKind": "ShipList", "shortNames": ["b", "s"]});
         let second = definition("ships.example.com", ship);

@@ -192,10 +192,11 @@ impl Registry {
         if !already {
             let at = call.now.checked_add(SignedDuration::from_secs(grace)).unwrap_or(call.now);
             if removal == Removal::Held {
+                // The mark alone: neither a grace nor a new generation.
                 meta::of(object).insert("deletionTimestamp".into(), crate::clock::rfc3339(at).into());
-            } else {
-                meta::mark_deleted(object, at, grace);
+                return Outcome::Marked;
             }
+            meta::mark_deleted(object, at, grace);
             if object["metadata"]["generation"].as_i64().unwrap_or(0) > 0 {
                 meta::bump_generation(object);
             }
