@@ -3,9 +3,9 @@
 //!
 //! (`flowcontrol/apf_controller.go` has the reasons and messages.)
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use carrack_api::Value;
 use carrack_api::status::Status;
@@ -20,6 +20,12 @@ use crate::request::User;
 const MANAGER: &str = "api-priority-and-fairness-config-consumer-v1";
 /// How long to wait after something failed.
 const RETRY: Duration = Duration::from_secs(1);
+/// Times that one schema's condition may be written within [`WHILE`]: whoever takes it away
+/// again and again, such as a server of another mind, is not fought.
+const MOST: usize = 6;
+const WHILE: Duration = Duration::from_secs(60);
+/// How long to leave a schema alone that was written too often.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Keeps the conditions in step, for as long as the server runs.
 pub async fn run(registry: Arc<Registry>) {
@@ -38,6 +44,25 @@ pub async fn run(registry: Arc<Registry>) {
 struct Keeper {
     schemas: BTreeMap<Box<str>, Value>,
     levels: BTreeSet<Box<str>>,
+    written: Recent,
+}
+
+/// Which schemas were written of late, the oldest first.
+#[derive(Default)]
+struct Recent(VecDeque<(Instant, Box<str>)>);
+
+impl Recent {
+    /// Notes a write of a schema, unless it was written too often.
+    fn may_write(&mut self, name: &str, now: Instant) -> bool {
+        while self.0.front().is_some_and(|(at, _)| now.duration_since(*at) > WHILE) {
+            self.0.pop_front();
+        }
+        if self.0.iter().filter(|(_, written)| **written == *name).count() >= MOST {
+            return false;
+        }
+        self.0.push_back((now, name.into()));
+        true
+    }
 }
 
 impl Keeper {
@@ -45,12 +70,12 @@ impl Keeper {
     async fn follow(&mut self, registry: &Registry, mut schemas: Watcher, mut levels: Watcher) {
         // Ends of the two initial lists that are still to come.
         let mut to_come = 2;
-        let mut retry = false;
+        let mut again: Option<Duration> = None;
         loop {
             let items = tokio::select! {
                 items = schemas.next() => items,
                 items = levels.next() => items,
-                () = tokio::time::sleep(RETRY), if retry => Ok(Default::default()),
+                () = tokio::time::sleep(again.unwrap_or(RETRY)), if again.is_some() => Ok(Default::default()),
             };
             let Ok(items) = items else { return };
             for item in items {
@@ -71,28 +96,32 @@ impl Keeper {
                 }
             }
             if to_come == 0 {
-                retry = !self.settle(registry).await;
+                again = self.settle(registry).await;
             }
         }
     }
 
-    /// Writes the conditions that are not as they should be; `false` if something has to be
+    /// Writes the conditions that are not as they should be; says when something has to be
     /// tried again.
-    async fn settle(&self, registry: &Registry) -> bool {
-        let mut settled = true;
+    async fn settle(&mut self, registry: &Registry) -> Option<Duration> {
+        let mut again = None;
         for (name, schema) in &self.schemas {
             let level = schema["spec"]["priorityLevelConfiguration"]["name"].as_str().unwrap_or_default();
             let Some(condition) = decide(schema, level, self.levels.contains(level)) else { continue };
+            if !self.written.may_write(name, Instant::now()) {
+                again = again.or(Some(PATIENCE));
+                continue;
+            }
             match write(registry, name, condition).await {
                 Ok(()) => {}
                 Err(status) if status.code == 404 => {}
                 Err(status) => {
                     tracing::warn!(%status, %name, "cannot write the condition of a FlowSchema");
-                    settled = false;
+                    again = Some(RETRY);
                 }
             }
         }
-        settled
+        again
     }
 }
 
@@ -125,6 +154,18 @@ async fn write(registry: &Registry, name: &str, mut condition: Value) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_condition_is_not_fought_over() {
+        let (mut recent, start) = (Recent::default(), Instant::now());
+        for _ in 0..MOST {
+            assert!(recent.may_write("a", start));
+        }
+        assert!(!recent.may_write("a", start + WHILE / 2));
+        assert!(recent.may_write("b", start + WHILE / 2));
+        assert!(recent.may_write("a", start + WHILE * 2));
+        assert_eq!(recent.0.len(), 1, "nothing is kept that no longer counts");
+    }
 
     #[test]
     fn a_schema_dangles_without_its_level() {
