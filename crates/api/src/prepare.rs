@@ -52,6 +52,7 @@ pub fn create(kind: &Kind, request: &Request<'_>, object: &mut Value) {
             object_mut(object, "status")["phase"] = "Pending".into();
         }
         "serviceaccounts" => secret_names(object),
+        "services" => cluster_ips(&mut object["spec"]),
         "certificatesigningrequests.certificates.k8s.io" => {
             let spec = object_mut(object, "spec");
             for field in ["username", "uid", "groups", "extra"] {
@@ -62,6 +63,15 @@ pub fn create(kind: &Kind, request: &Request<'_>, object: &mut Value) {
             }
         }
         _ => {}
+    }
+}
+
+/// Fills in the list that says what the older, single field says. No default: whoever
+/// creates the Service has not written the list and does not own it.
+pub fn cluster_ips(spec: &mut Value) {
+    let address = text(spec, "clusterIP").to_owned();
+    if !address.is_empty() && items(spec, "clusterIPs").is_empty() {
+        spec["clusterIPs"] = json!([address]);
     }
 }
 
@@ -278,6 +288,8 @@ mod tests {
             json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}})
         );
         assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
+        let service = json!({"metadata": {}, "spec": {"clusterIP": "10.96.0.7"}});
+        assert_eq!(created(("", "v1", "services"), service)["spec"]["clusterIPs"], json!(["10.96.0.7"]));
         let claim = |spec: Value| {
             created(("", "v1", "persistentvolumeclaims"), json!({"metadata": {}, "spec": spec}))["spec"]
                 .clone()

@@ -208,11 +208,6 @@ fn service(service: &mut Value) {
         _ => {}
     }
     default_text(spec, "type", "ClusterIP");
-    // The older, single field and the newer list say the same.
-    let address = text(spec, "clusterIP").to_owned();
-    if !address.is_empty() && items(spec, "clusterIPs").is_empty() {
-        spec["clusterIPs"] = json!([address]);
-    }
     for port in items_mut(spec, "ports") {
         default_text(port, "protocol", "TCP");
         if matches!(get(port, "targetPort"), None | Some(Value::String(_)) if text(port, "targetPort").is_empty())

@@ -93,10 +93,7 @@ fn same_cluster_ips(a: &Value, b: &Value) -> bool {
 pub(super) fn normalize(service: &mut Value, old: Option<&Value>) {
     let ip = text(service, "/spec/clusterIP").unwrap_or_default().to_owned();
     let Some(old) = old else {
-        if !ip.is_empty() && cluster_ips(service).is_empty() {
-            service["spec"]["clusterIPs"] = json!([ip]);
-        }
-        return;
+        return carrack_api::prepare::cluster_ips(&mut service["spec"]);
     };
     let old_ip = text(old, "/spec/clusterIP").unwrap_or_default();
     if cluster_ips(service).is_empty() && !cluster_ips(old).is_empty() && ip == old_ip {

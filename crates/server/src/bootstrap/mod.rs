@@ -22,7 +22,7 @@ pub use objects::KUBELET_CLIENT;
 
 use crate::allocate::Ranges;
 use crate::auth::rbac::{Rbac, Rule, policy};
-use crate::registry::Registry;
+use crate::registry::{Call, Registry};
 use crate::request::User;
 use reconcile::Step;
 
@@ -180,13 +180,11 @@ async fn try_ensure(registry: &Registry, key: &Key, wanted: &Value) -> Result<()
         Step::Create => {
             registry.create(&call, wanted.clone()).await?;
             if let Some(status) = wanted.get("status") {
-                registry.modify(&call.on("status"), |object| set_status(object, status)).await?;
+                apply_status(registry, &call, status).await?;
             }
         }
         Step::Update(object) => _ = registry.update(&call, object).await?,
-        Step::Status(status) => {
-            registry.modify(&call.on("status"), |object| set_status(object, &status)).await?;
-        }
+        Step::Status(status) => apply_status(registry, &call, &status).await?,
         Step::Replace => {
             registry.delete(&call, &Default::default()).await?;
             registry.create(&call, wanted.clone()).await?;
@@ -195,9 +193,14 @@ async fn try_ensure(registry: &Registry, key: &Key, wanted: &Value) -> Result<()
     Ok(())
 }
 
-fn set_status(object: &mut Value, status: &Value) -> Result<(), Status> {
-    object["status"] = status.clone();
-    Ok(())
+/// Says of a range of addresses what its controller says upstream, under the same name.
+async fn apply_status(registry: &Registry, call: &Call, status: &Value) -> Result<(), Status> {
+    let mut call = call.clone().on("status");
+    call.options.field_manager = "kubernetes-service-cidr-controller".into();
+    call.options.force = true;
+    let config = serde_json::json!({"apiVersion": call.api_version(), "kind": &*call.kind.kind,
+        "metadata": {"name": &*call.name}, "status": status});
+    registry.apply(&call, config.to_string().as_bytes()).await.map(drop)
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub(super) fn cluster(config: &BootstrapConfig, now: Timestamp) -> Objects {
     }
     let cidrs: Vec<String> = config.ranges.addresses.iter().map(ToString::to_string).collect();
     let ready = json!({
-        "type": "Ready", "status": "True", "reason": "", "lastTransitionTime": rfc3339(now),
+        "type": "Ready", "status": "True", "lastTransitionTime": rfc3339(now),
         "message": "Kubernetes default Service CIDR is ready",
     });
     let range = json!({
@@ -69,7 +69,7 @@ pub(super) fn in_namespaces(config: &BootstrapConfig) -> Objects {
     let service = json!({
         "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
         "spec": {
-            "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "sessionAffinity": "None",
+            "type": "ClusterIP", "clusterIP": ip, "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None",
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": config.port}],
         },
     });

@@ -47,6 +47,13 @@ async fn makes_everything_once() {
     assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.7");
     let range = get(registry, "servicecidrs.networking.k8s.io /kubernetes");
     assert_eq!(range["status"]["conditions"][0]["status"], "True");
+    let managed = &range["metadata"]["managedFields"][0];
+    assert_eq!(
+        (&managed["manager"], &managed["operation"]),
+        (&"kubernetes-service-cidr-controller".into(), &"Apply".into())
+    );
+    let owned = &service["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
+    assert!(owned["f:clusterIP"].is_object() && owned["f:clusterIPs"].is_null(), "{owned}");
     for key in [
         "namespaces /kube-node-lease",
         "priorityclasses.scheduling.k8s.io /system-node-critical",
