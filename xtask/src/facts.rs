@@ -189,6 +189,9 @@ fn fields(
     let Some(properties) = schema["properties"].as_object() else { return Ok(()) };
     let required = strings(schema, "required");
     let numbers = numbers(name, messages, &schema["properties"]);
+    let (package, plain) = split(name);
+    let go_name = format!("{}.{plain}", go_package(package));
+    let places = places(&structs.order(&go_name), properties.keys().map(String::as_str), &numbers);
     for (field, facts) in properties {
         let ty = ty(facts, split(name).0).with_context(|| format!("{name}.{field}"))?;
         write!(out, " {field} {ty}")?;
@@ -196,11 +199,12 @@ fn fields(
             let path: Vec<String> = path.iter().map(u32::to_string).collect();
             write!(out, " {}", path.join("."))?;
         }
+        if let Some(place) = places.iter().position(|name| name == field) {
+            write!(out, " @{}", place + 1)?;
+        }
         if required.contains(&field.as_str()) {
             out.push_str(" !");
         }
-        let (package, plain) = split(name);
-        let go_name = format!("{}.{plain}", go_package(package));
         if let Some(declared) = structs.field(&go_name, field) {
             go_facts(out, &ty, declared)?;
         }
@@ -219,6 +223,19 @@ fn fields(
         out.push('\n');
     }
     Ok(())
+}
+
+/// The fields in the order in which Go declares them, unless protobuf's numbers tell it.
+fn places<'a>(
+    declared: &[&'a str],
+    fields: impl Iterator<Item = &'a str>,
+    numbers: &BTreeMap<String, Vec<u32>>,
+) -> Vec<&'a str> {
+    let mut numbered: Vec<&str> = fields.collect();
+    numbered.sort_by_key(|name| (numbers.get(*name).cloned().unwrap_or_default(), *name == "apiVersion"));
+    let declared: Vec<&str> = declared.iter().copied().filter(|name| numbered.contains(name)).collect();
+    let told = declared == numbered || declared.len() < numbered.len();
+    if told { Vec::new() } else { declared }
 }
 
 /// What Go's declaration says of absent and zero values, and its named scalar types.

@@ -25,6 +25,17 @@ pub struct Field {
 struct Struct {
     fields: BTreeMap<String, Field>,
     inline: Vec<String>,
+    /// What it declares, in order.
+    order: Vec<Declared>,
+}
+
+/// A line of a struct.
+#[derive(Debug, Clone)]
+enum Declared {
+    /// A field, by its JSON name.
+    Field(String),
+    /// The name of an inlined type.
+    Inline(String),
 }
 
 /// Structs by full name, such as `k8s.io/api/core/v1.PodSpec`.
@@ -87,6 +98,18 @@ impl Structs {
     }
 }
 
+impl Structs {
+    /// The JSON names of a struct's fields in the order in which Go encodes them.
+    pub fn order(&self, name: &str) -> Vec<&str> {
+        let declared = self.0.get(name).into_iter().flat_map(|body| &body.order);
+        let names = declared.flat_map(|declared| match declared {
+            Declared::Field(json) => vec![json.as_str()],
+            Declared::Inline(inner) => self.order(inner),
+        });
+        names.collect()
+    }
+}
+
 /// `metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"` or without the alias.
 fn import_line(line: &str) -> Option<(String, String)> {
     let line = line.strip_prefix("import ").unwrap_or(line);
@@ -110,7 +133,9 @@ fn field_line(line: &str, import: &str, imports: &BTreeMap<String, String>, body
     let mut words = declaration.split_whitespace();
     let (Some(first), ty) = (words.next(), words.next()) else { return };
     if options.contains(&"inline") || (name.is_empty() && ty.is_none()) {
-        body.inline.push(full_name(first.trim_start_matches('*'), import, imports));
+        let inner = full_name(first.trim_start_matches('*'), import, imports);
+        body.order.push(Declared::Inline(inner.clone()));
+        body.inline.push(inner);
         return;
     }
     let ty = ty.unwrap_or(first);
@@ -123,6 +148,7 @@ fn field_line(line: &str, import: &str, imports: &BTreeMap<String, String>, body
             None => short_name(&full_name(ty.trim_start_matches('*'), import, imports)),
         },
     };
+    body.order.push(Declared::Field(name.to_owned()));
     body.fields.insert(name.to_owned(), field);
 }
 

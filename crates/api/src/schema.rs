@@ -72,6 +72,9 @@ pub struct Field {
     /// messages, outermost first, that hold this field (`Volume.volumeSource` = 2);
     /// empty, as nearly always, when the field is the message's own.
     pub embedded: Box<[u32]>,
+    /// The field's place in Go's struct, counted from 1; 0 when protobuf's numbers are in
+    /// Go's order, which they nearly always are.
+    pub place: u32,
     /// What the field holds.
     pub ty: Ty,
     /// Whether OpenAPI lists the field as required.

@@ -10,6 +10,7 @@
 //! Pod + atomic                          a type; + when it is a kind of that group and version
 //!  spec PodSpec 2 !                     a field: name, type, protobuf number, required
 //!  ports []ContainerPort 1.6 …          the number inside the embedded message 1
+//!  … @2                                 its place in Go's struct, where numbers do not tell it
 //!  … omit | zero | null | go:T         what Go leaves of absent and zero values; its type's name
 //!  … in:VolumeSource                   the Go structs that are inlined and hold the field
 //!  … set | key:a,b | atomic | granular  list type set or map with its keys; atomic map or not
@@ -174,6 +175,9 @@ fn fact(field: &mut Field, word: &str) {
         Some(("merge", key)) => {
             field.patch_merge = true;
             field.merge_key = key.into();
+        }
+        _ if word.starts_with('@') => {
+            field.place = word[1..].parse().expect("a place is a number");
         }
         Some(("go", name)) => field.go_type = name.into(),
         Some(("in", names)) => field.inlined = names.into(),

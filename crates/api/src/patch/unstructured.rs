@@ -15,14 +15,14 @@ pub(super) fn convert(schema: &Schema, root: TypeId, value: &mut Value) -> Resul
     any_order.or_else(|_| Converter { schema, in_order: true }.value(&ty, "", value))
 }
 
-/// Fields in the order in which Go declares them, as far as protobuf's numbers tell it.
+/// Fields in the order in which Go declares them, which mostly protobuf's numbers tell.
 pub(super) fn in_gos_order(object: &Object) -> Vec<&Field> {
     let mut fields: Vec<&Field> = object.fields.iter().collect();
     // (`kind` comes before `apiVersion`; both are without a number.)
     let place = |field: &Field| {
         let mut path: Vec<u32> = field.embedded.to_vec();
         path.push(field.number);
-        (path, &*field.name == "apiVersion")
+        (field.place, path, &*field.name == "apiVersion")
     };
     fields.sort_by_key(|field| place(field));
     fields
