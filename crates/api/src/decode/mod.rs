@@ -71,6 +71,12 @@ pub fn not_registered(kind: &str, api_version: &str) -> String {
     format!("no kind {kind} is registered for version {version} in scheme {SCHEME:?}")
 }
 
+/// The same of an object that says no version, which upstream takes for its internal one.
+pub fn not_registered_internally(kind: &str, group: &str) -> String {
+    let (kind, group) = (quoted(kind), quoted(group));
+    format!("no kind {kind} is registered for the internal version of group {group} in scheme {SCHEME:?}")
+}
+
 impl Decoded {
     /// `strict decoding error: unknown field "a", duplicate field "b"`, when there
     /// is anything to refuse under `fieldValidation=Strict`.

@@ -103,8 +103,16 @@ impl Patched {
         }
         match self.other_kind(kind, version) {
             Some(reason) => Err(invalid(&self.shown(schema, root), &reason)),
+            None if self.is_unversioned() => {
+                self.decode_with(schema, root, strict, |value| Ok(unversioned(&value)))
+            }
             None => self.decode(schema, root, strict),
         }
+    }
+
+    /// Whether the patch left an object that does not say its version.
+    fn is_unversioned(&self) -> bool {
+        self.way != Way::Strategic && crate::tree::text(&self.value, "apiVersion").is_empty()
     }
 
     /// What is wrong when the patch made it an object of another kind. (A strategic merge
@@ -129,7 +137,11 @@ impl Patched {
         let [(_, has_version), (_, has_kind)] = given;
         let fits = (has_version.is_empty() || *has_version == *kind.api_version(version))
             && (has_kind.is_empty() || *has_kind == *kind.kind);
-        (!fits).then(|| decode::not_registered(has_kind, has_version))
+        let reason = || match has_version {
+            "" => decode::not_registered_internally(has_kind, &kind.group),
+            version => decode::not_registered(has_kind, version),
+        };
+        (!fits).then(reason)
     }
 
     /// What errors show: a merged tree's patch, else the patched object.
@@ -174,6 +186,15 @@ impl Patched {
             None => Ok(decoded),
         }
     }
+}
+
+/// What upstream reads of an object that does not say its version: it takes it for one of the
+/// internal version, whose types know none of the fields.
+fn unversioned(object: &Value) -> Decoded {
+    let fields = object.as_object().into_iter().flat_map(Map::keys);
+    let unknown = fields.filter(|field| !["apiVersion", "kind"].contains(&field.as_str()));
+    let strict = unknown.map(|field| format!("unknown field {field:?}")).collect();
+    Decoded { value: Value::Object(Map::new()), strict }
 }
 
 fn invalid(shown: &str, reason: &str) -> Status {

@@ -311,5 +311,15 @@ fn what_a_patch_left_alone_is_shown_in_gos_order() {
             "no kind \"Other\" is registered for version \"v1\" in scheme \"pkg/runtime/scheme.go:111\""
         )
     );
+    // Without a version it is of the internal one, of which nothing can be read.
+    let kinds = crate::kinds::builtin();
+    let (kind, index) = kinds.resource("", "v1", "configmaps").unwrap();
+    let read = merge(old(), br#"{"apiVersion": null}"#).unwrap().decode_as(kind, index, false).unwrap();
+    assert_eq!(read.value, json!({}));
+    assert_eq!(read.strict, ["unknown field \"data\"", "unknown field \"metadata\""]);
+    let refused = merge(old(), br#"{"apiVersion": "", "kind": "Other"}"#).unwrap();
+    let refused = refused.decode_as(kind, index, false).unwrap_err().message;
+    let reason = "no kind \"Other\" is registered for the internal version of group \"\" in scheme";
+    assert!(refused.contains(reason), "{refused}");
     assert_eq!(merge(old(), b"null").unwrap_err().to_string(), "Invalid JSON Patch");
 }
