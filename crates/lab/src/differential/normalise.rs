@@ -73,7 +73,7 @@ pub fn normal(answer: &Answer, schema: &Schema, clock: &Clock) -> Normal {
                 drop_prose(tree);
             }
             take_managed(tree, &mut managed);
-            if let Some(name) = refused_name(tree) {
+            if let Some(name) = made_up_name(tree) {
                 replaced(tree, &name);
             }
             tidy(tree, "", clock);
@@ -222,8 +222,13 @@ fn is_generated(name: &str, from: &str) -> bool {
         && (name.starts_with(from) || head.is_some_and(|head| !head.is_empty() && from.starts_with(head)))
 }
 
-/// The name that a server made up for an object which it then refused, as the refusal says.
-fn refused_name(tree: &Value) -> Option<String> {
+/// The name that a server made up for an object, or for one which it then refused, as the
+/// refusal says.
+fn made_up_name(tree: &Value) -> Option<String> {
+    let meta = |field: &str| tree["metadata"][field].as_str().unwrap_or_default();
+    if is_generated(meta("name"), meta("generateName")) {
+        return Some(meta("name").to_owned());
+    }
     let causes = tree["details"]["causes"].as_array()?;
     causes.iter().find(|cause| cause["field"] == "metadata.generateName")?;
     tree["details"]["name"].as_str().filter(|name| name.len() > 5).map(str::to_owned)
