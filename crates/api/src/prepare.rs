@@ -37,7 +37,17 @@ pub fn create(kind: &Kind, request: &Request<'_>, object: &mut Value) {
             let generation = template_generation(object).max(1);
             set_template_generation(object, generation);
         }
+        "endpointslices.discovery.k8s.io" => topology(object, None),
         "jobs.batch" => job_selector(object),
+        // A name that was made up came after the defaults.
+        "namespaces" => {
+            let name = text(&object["metadata"], "name").to_owned();
+            default(
+                object_mut(object_mut(object, "metadata"), "labels"),
+                "kubernetes.io/metadata.name",
+                name,
+            );
+        }
         "limitranges" if text(&object["metadata"], "name").is_empty() => {
             // Upstream makes one up of the same sort.
             object["metadata"]["name"] = object["metadata"]["uid"].clone();
@@ -86,14 +96,18 @@ pub fn update(kind: &Kind, request: &Request<'_>, new: &mut Value, old: &Value) 
             let changed = !same(new["spec"].get("template"), old["spec"].get("template"));
             set_template_generation(new, before + i64::from(changed));
         }
+        ("endpointslices.discovery.k8s.io", "") => topology(new, Some(old)),
         ("daemonsets.apps", "status") => set_template_generation(new, template_generation(old)),
         ("persistentvolumeclaims", "") => data_sources(&mut new["spec"], Some(&old["spec"])),
         ("persistentvolumes", "status") => phase_transition(new, old, request.now),
         ("serviceaccounts", "") => secret_names(new),
         ("pods", "resize") => pods::resize(new, old),
-        ("servicecidrs.networking.k8s.io" | "volumeattachments.storage.k8s.io", "status") => {
-            keep_metadata(new, old);
-        }
+        (
+            "servicecidrs.networking.k8s.io"
+            | "volumeattachments.storage.k8s.io"
+            | "resourceclaims.resource.k8s.io",
+            "status",
+        ) => keep_metadata(new, old),
         ("certificatesigningrequests.certificates.k8s.io", "") => {
             new["spec"] = old["spec"].clone();
         }
@@ -137,6 +151,27 @@ fn template_generation(object: &Value) -> i64 {
 fn set_template_generation(object: &mut Value, generation: i64) {
     let annotations = object_mut(object_mut(object, "metadata"), "annotations");
     annotations[TEMPLATE_GENERATION] = generation.to_string().into();
+}
+
+// === impl EndpointSlices ===
+
+/// What older versions said of endpoints in labels is not to be written any more; the node
+/// that was said so before is still known.
+fn topology(slice: &mut Value, old: Option<&Value>) {
+    const FIELD: &str = "deprecatedTopology";
+    if old.is_some_and(|old| same(old.get("endpoints"), slice.get("endpoints"))) {
+        return;
+    }
+    let host = |endpoint: &Value| text(&endpoint[FIELD], "kubernetes.io/hostname").to_owned();
+    let known: Vec<String> = old.into_iter().flat_map(|old| items(old, "endpoints")).map(host).collect();
+    for endpoint in items_mut(slice, "endpoints") {
+        let node = host(endpoint);
+        let valid = crate::validation::names::dns_subdomain(&node).is_empty();
+        if get(endpoint, "nodeName").is_none() && known.contains(&node) && valid {
+            endpoint["nodeName"] = node.into();
+        }
+        endpoint.as_object_mut().map(|fields| fields.remove(FIELD));
+    }
 }
 
 // === impl Jobs ===
@@ -264,6 +299,37 @@ pub(crate) fn decoded_daemon_set(object: &mut Value) {
     default(annotations, TEMPLATE_GENERATION, "0");
 }
 
+/// Whether upstream's internal type of a kind has a field of what is served as an annotation.
+pub fn has_hidden_annotation(kind: &Kind) -> bool {
+    &*kind.resource == "daemonsets.apps"
+}
+
+/// Takes the annotation out of metadata that is shown by itself, which upstream makes of the
+/// internal type.
+pub fn hide_annotation(meta: &mut Value) {
+    let Some(fields) = meta.as_object_mut() else { return };
+    let left = fields.get_mut("annotations").and_then(Value::as_object_mut).map(|annotations| {
+        annotations.remove(TEMPLATE_GENERATION);
+        annotations.len()
+    });
+    if left == Some(0) {
+        fields.remove("annotations");
+    }
+}
+
+/// Fills in what serving an object adds to one of which nothing is known but its kind: the
+/// object of a bookmark.
+pub fn served_empty(kind: &Kind, object: &mut Value) {
+    match &*kind.resource {
+        "daemonsets.apps" => decoded_daemon_set(object),
+        // Internally a number, which is always there.
+        "deployments.apps" | "replicasets.apps" | "statefulsets.apps" => {
+            default(object_mut(object, "spec"), "replicas", 0);
+        }
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,6 +343,43 @@ mod tests {
         let mut object = object;
         create(kind, &request, &mut object);
         object
+    }
+
+    #[test]
+    fn a_counter_is_no_annotation_of_metadata_by_itself() {
+        for (given, expect) in [
+            (json!({"name": "d", "annotations": {TEMPLATE_GENERATION: "1"}}), json!({"name": "d"})),
+            (
+                json!({"annotations": {TEMPLATE_GENERATION: "1", "a": "b"}}),
+                json!({"annotations": {"a": "b"}}),
+            ),
+            (json!({"name": "d"}), json!({"name": "d"})),
+        ] {
+            let mut meta = given.clone();
+            hide_annotation(&mut meta);
+            assert_eq!(meta, expect, "{given}");
+        }
+    }
+
+    #[test]
+    fn endpoints_keep_of_old_labels_but_the_node_that_was_known() {
+        let slice = |node: Value, name: &str| {
+            json!({"metadata": {}, "endpoints": [{"addresses": ["10.0.0.1"], "nodeName": node,
+                "deprecatedTopology": {"kubernetes.io/hostname": name}}]})
+        };
+        let at = |slice: Value| slice["endpoints"][0].clone();
+        let new = at(created(("discovery.k8s.io", "v1", "endpointslices"), slice(Value::Null, "a")));
+        assert_eq!(new, json!({"addresses": ["10.0.0.1"], "nodeName": null}));
+        let old = slice(Value::Null, "a");
+        for (node, name, expect) in [(json!("c"), "a", json!("c")), (Value::Null, "b", Value::Null)] {
+            let mut new = slice(node, name);
+            topology(&mut new, Some(&old));
+            assert_eq!(at(new), json!({"addresses": ["10.0.0.1"], "nodeName": expect}), "{name}");
+        }
+        let mut more = old.clone();
+        more["endpoints"][0]["addresses"] = json!(["10.0.0.2"]);
+        topology(&mut more, Some(&old));
+        assert_eq!(at(more), json!({"addresses": ["10.0.0.2"], "nodeName": "a"}));
     }
 
     #[test]

@@ -174,13 +174,20 @@ async fn check(client: &Client, kind: &Kind, version: usize) {
     assert_eq!(list["items"][0]["metadata"], read["metadata"], "{one}");
     let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
     let table = client.send("GET", &collection, &table, "").await.expect(200);
+    // (Upstream tells the age of IPAddresses without a column for it.)
+    let more = usize::from(&*kind.plural == "ipaddresses");
     assert_eq!(
-        table["columnDefinitions"].as_array().unwrap().len(),
+        table["columnDefinitions"].as_array().unwrap().len() + more,
         table["rows"][0]["cells"].as_array().unwrap().len(),
         "{one}"
     );
     let meta = [("accept", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io")];
-    assert_eq!(client.send("GET", &one, &meta, "").await.expect(200)["metadata"], read["metadata"]);
+    let mut expect = read["metadata"].clone();
+    if &*kind.plural == "daemonsets" {
+        // A counter that is no annotation of the internal type, which this is made of.
+        expect.as_object_mut().unwrap().remove("annotations");
+    }
+    assert_eq!(client.send("GET", &one, &meta, "").await.expect(200)["metadata"], expect);
 
     let unchanged = client.put(&one, &read).await.expect(200);
     assert_eq!(unchanged, read, "an empty update of {one} writes nothing");

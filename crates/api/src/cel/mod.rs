@@ -109,6 +109,9 @@ impl Issues {
 
 fn show(source: &str, at: Option<usize>, message: &str) -> String {
     let Some(at) = at else { return format!("ERROR: <input>:-1:0: {message}") };
+    if source.is_empty() {
+        return format!("ERROR: <input>:1:0: {message}");
+    }
     let before = &source[..at];
     let start = before.rfind('\n').map_or(0, |end| end + 1);
     let (line, column) = (before.matches('\n').count() + 1, source[start..at].chars().count());

@@ -21,7 +21,8 @@ pub fn cells(kind: &str, row: &Row<'_>) -> Option<Vec<Value>> {
         "ServiceCIDR" => {
             vec![row.name(), texts(spec, "cidrs").collect::<Vec<_>>().join(",").into(), row.age()]
         }
-        "IPAddress" => vec![row.name(), parent(spec).into()],
+        // (One cell more than there are columns, as upstream has it.)
+        "IPAddress" => vec![row.name(), parent(spec).into(), row.age()],
         _ => return None,
     })
 }

@@ -153,6 +153,10 @@ fn pod(pod: &mut Value) {
         }
     }
     default(spec, "enableServiceLinks", true);
+    // A pod by itself always has some; templates say what they like.
+    if int(spec, "terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0) {
+        spec["terminationGracePeriodSeconds"] = 1.into();
+    }
 }
 
 fn pod_spec(spec: &mut Value) {

@@ -2,6 +2,9 @@
 //! after decoding and before admission. What needs other objects, time or chance
 //! (addresses, ports, uid, tokens) is the server's part.
 //!
+//! Fields behind feature gates that are off by default are dropped later, when their
+//! ownership is noted ([`drop_gated`]).
+//!
 //! Defaults belong to types, not kinds: a probe gets its period wherever it stands. So
 //! one walk along the schema fills in the published defaults and runs each type's rule,
 //! parents before children. Subtrees in which nothing has a default are skipped. (Zero
@@ -19,7 +22,7 @@ use serde_json::Value;
 use crate::Kind;
 use crate::facts;
 use crate::quantity::Quantity;
-use crate::schema::{Schema, Ty, TypeId};
+use crate::schema::{Field, Object, Schema, Ty, TypeId};
 
 pub use image::pull_policy;
 
@@ -36,8 +39,12 @@ struct Plan {
     amounts: Vec<Box<str>>,
     /// Fields behind feature gates that are off by default: dropped, as upstream does.
     gated: &'static [&'static str],
+    /// Whether it goes when nothing else is left of it.
+    vanishes: bool,
     /// Fields below which something has a default.
     inner: Vec<(Box<str>, Ty)>,
+    /// Fields below which something is behind a gate.
+    inner_gated: Vec<(Box<str>, Ty)>,
 }
 
 /// Fields that a default kube-apiserver v1.36 drops, by type without the leading `io.k8s.`.
@@ -52,7 +59,14 @@ const GATED: &[(&str, &[&str])] = &[
     ("api.apps.v1.RollingUpdateStatefulSetStrategy", &["maxUnavailable"]),
     // VolumeLimitScaling
     ("api.storage.v1.CSIDriverSpec", &["preventPodSchedulingIfMissing"]),
+    // CoordinatedLeaderElection
+    ("api.coordination.v1.LeaseSpec", &["strategy", "preferredHolder"]),
+    // DRAListTypeAttributes
+    ("api.resource.v1.DeviceAttribute", &["bools", "ints", "strings", "versions"]),
 ];
+
+/// What goes altogether when nothing is left of it but what was behind a gate.
+const VANISHES: &str = "api.core.v1.Lifecycle";
 
 /// Sets the defaults of a decoded object of the kind's version `version`. Custom
 /// kinds, whose defaults stand in their schema, are left as they are.
@@ -62,6 +76,40 @@ pub fn default_object(kind: &Kind, version: usize, object: &mut Value) {
     {
         visit(plans(), version.root, object);
     }
+}
+
+/// The same for a body of a built-in type that is no kind's (TokenRequest).
+pub fn default_type(root: TypeId, body: &mut Value) {
+    visit(plans(), root, body);
+}
+
+/// Drops what a default kube-apiserver does not know. Upstream's strategies do so when they
+/// prepare an object, so that whoever wrote such a field owns it although it is gone.
+pub fn drop_gated(kind: &Kind, version: usize, object: &mut Value) {
+    if !kind.custom
+        && let Some(version) = kind.versions.get(version)
+    {
+        ungate(plans(), version.root, object);
+    }
+}
+
+/// Returns whether the object itself is to go.
+fn ungate(plans: &[Plan], id: TypeId, value: &mut Value) -> bool {
+    let plan = &plans[id.0 as usize];
+    let Some(object) = value.as_object_mut() else { return false };
+    let before = object.len();
+    plan.gated.iter().for_each(|field| {
+        object.remove(*field);
+    });
+    for (field, ty) in &plan.inner_gated {
+        let Some(value) = object.get_mut(&**field) else { continue };
+        let mut goes = false;
+        each(ty, value, &mut |id, value| goes |= ungate(plans, id, value));
+        if goes {
+            object.remove(&**field);
+        }
+    }
+    plan.vanishes && before > 0 && object.is_empty()
 }
 
 /// Plans by type id of the built-in arena.
@@ -74,7 +122,7 @@ fn plan(schema: &Schema) -> Vec<Plan> {
     let rules = || core::RULES.iter().chain(workloads::RULES).chain(others::RULES);
     let mut plans: Vec<Plan> = Vec::new();
     for (_, object) in schema.objects() {
-        let default = |field: &crate::schema::Field| {
+        let default = |field: &Field| {
             let value = serde_json::from_str(&field.default).ok()?;
             Some((field.name.clone(), value))
         };
@@ -89,14 +137,21 @@ fn plan(schema: &Schema) -> Vec<Plan> {
                 .collect(),
             rule: rules().find(|(name, _)| *name == short).map(|(_, rule)| *rule),
             gated: GATED.iter().find(|(name, _)| *name == short).map_or(&[], |(_, fields)| fields),
+            vanishes: short == VANISHES,
             inner: Vec::new(),
+            inner_gated: Vec::new(),
         });
     }
-    let reaches = reaching(schema, &plans);
+    let below = |reaches: &[bool], object: &Object| {
+        let reached = |field: &&Field| holds(&field.ty).is_some_and(|id| reaches[id.0 as usize]);
+        object.fields.iter().filter(reached).map(|field| (field.name.clone(), field.ty.clone())).collect()
+    };
+    let has_default = |p: &Plan| p.rule.is_some() || !p.values.is_empty() || !p.amounts.is_empty();
+    let defaulted = reaching(schema, plans.iter().map(has_default).collect());
+    let gated = reaching(schema, plans.iter().map(|plan| !plan.gated.is_empty()).collect());
     for (id, object) in schema.objects() {
-        let inner =
-            object.fields.iter().filter(|field| holds(&field.ty).is_some_and(|id| reaches[id.0 as usize]));
-        plans[id.0 as usize].inner = inner.map(|field| (field.name.clone(), field.ty.clone())).collect();
+        plans[id.0 as usize].inner = below(&defaulted, object);
+        plans[id.0 as usize].inner_gated = below(&gated, object);
     }
     plans
 }
@@ -122,17 +177,12 @@ fn round_up(list: &mut Value) {
     }
 }
 
-/// Whether something at or below each type has a default.
-fn reaching(schema: &Schema, plans: &[Plan]) -> Vec<bool> {
-    let mut reaches: Vec<bool> = plans
-        .iter()
-        .map(|p| p.rule.is_some() || !p.values.is_empty() || !p.gated.is_empty() || !p.amounts.is_empty())
-        .collect();
+/// Of which types something at or below them is marked.
+fn reaching(schema: &Schema, mut reaches: Vec<bool>) -> Vec<bool> {
     loop {
         let before = reaches.iter().filter(|reach| **reach).count();
         for (id, object) in schema.objects() {
-            let below =
-                |field: &crate::schema::Field| holds(&field.ty).is_some_and(|id| reaches[id.0 as usize]);
+            let below = |field: &Field| holds(&field.ty).is_some_and(|id| reaches[id.0 as usize]);
             if object.fields.iter().any(below) {
                 reaches[id.0 as usize] = true;
             }
@@ -155,9 +205,6 @@ fn holds(ty: &Ty) -> Option<TypeId> {
 fn visit(plans: &[Plan], id: TypeId, value: &mut Value) {
     let plan = &plans[id.0 as usize];
     let Some(object) = value.as_object_mut() else { return };
-    plan.gated.iter().for_each(|field| {
-        object.remove(*field);
-    });
     for (field, default) in &plan.values {
         let unset = |value: &Value| value.is_null() || (value == "" && default.is_string());
         if object.get(&**field).is_none_or(unset) {
@@ -174,18 +221,17 @@ fn visit(plans: &[Plan], id: TypeId, value: &mut Value) {
     }
     for (field, ty) in &plan.inner {
         if let Some(value) = value.get_mut(&**field) {
-            visit_inner(plans, ty, value);
+            each(ty, value, &mut |id, value| visit(plans, id, value));
         }
     }
 }
 
-fn visit_inner(plans: &[Plan], ty: &Ty, value: &mut Value) {
+/// Does something to every object that a field holds, in a list or map or by itself.
+fn each(ty: &Ty, value: &mut Value, visit: &mut dyn FnMut(TypeId, &mut Value)) {
     match (ty, value) {
-        (Ty::Object(id), value) => visit(plans, *id, value),
-        (Ty::List(ty), Value::Array(items)) => items.iter_mut().for_each(|item| visit_inner(plans, ty, item)),
-        (Ty::Map(ty), Value::Object(fields)) => {
-            fields.values_mut().for_each(|value| visit_inner(plans, ty, value));
-        }
+        (Ty::Object(id), value) => visit(*id, value),
+        (Ty::List(ty), Value::Array(items)) => items.iter_mut().for_each(|item| each(ty, item, visit)),
+        (Ty::Map(ty), Value::Object(fields)) => fields.values_mut().for_each(|value| each(ty, value, visit)),
         _ => {}
     }
 }

@@ -17,6 +17,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("api.admissionregistration.v1.ServiceReference", https),
     ("api.admissionregistration.v1.ValidatingAdmissionPolicySpec", fail),
     ("api.admissionregistration.v1.ValidatingWebhook", webhook),
+    ("api.authentication.v1.TokenRequestSpec", |spec| default(spec, "expirationSeconds", 3600)),
     ("api.discovery.v1.EndpointPort", endpoint_port),
     ("api.flowcontrol.v1.ExemptPriorityLevelConfiguration", |level| shares(level, 0)),
     ("api.flowcontrol.v1.FlowSchemaSpec", |spec| positive(spec, "matchingPrecedence", 1000)),

@@ -96,6 +96,26 @@ fn other_kinds() {
 }
 
 #[test]
+fn what_is_behind_gates_goes_after_defaults() {
+    let given = json!({"spec": {"schedulingGroup": {}, "containers": [
+        {"name": "a", "lifecycle": {"stopSignal": "SIGTERM"}},
+        {"name": "b", "lifecycle": {"stopSignal": "SIGTERM", "preStop": {}}},
+        {"name": "c", "lifecycle": {}}]}});
+    let kinds = kinds::builtin();
+    let (kind, version) = kinds.resource("", "v1", "pods").unwrap();
+    let mut pod = given.clone();
+    default_object(kind, version, &mut pod);
+    assert_eq!(pod["spec"]["schedulingGroup"], json!({}));
+    let mut pod = given;
+    drop_gated(kind, version, &mut pod);
+    assert_eq!(
+        pod["spec"],
+        json!({"containers": [
+            {"name": "a"}, {"name": "b", "lifecycle": {"preStop": {}}}, {"name": "c", "lifecycle": {}}]})
+    );
+}
+
+#[test]
 fn defaulting_twice_changes_nothing() {
     for kind in kinds::builtin().iter() {
         let mut once = json!({"metadata": {"name": "a"}, "spec": {}});

@@ -42,6 +42,11 @@ fn daemon_set(spec: &mut Value) {
         default(rolling, "maxUnavailable", 1);
         default(rolling, "maxSurge", 0);
     }
+    // Internally both are numbers, which are always there.
+    if let Some(rolling) = strategy.get_mut("rollingUpdate").filter(|rolling| rolling.is_object()) {
+        default(rolling, "maxUnavailable", 0);
+        default(rolling, "maxSurge", 0);
+    }
     default(spec, "revisionHistoryLimit", 10);
 }
 

@@ -82,10 +82,15 @@ fn default<'s>(schema: &'s Schema, item: &Ty, name: &str) -> &'s str {
     let Some(field) = schema.object(*id).field(name) else { return "" };
     match &field.ty {
         _ if !field.default.is_empty() => &field.default,
-        Ty::String if field.presence == Presence::Always => "\"\"",
+        Ty::String if field.presence == Presence::Always || is_reference(schema, *id) => "\"\"",
         Ty::Int32 | Ty::Int64 if field.presence == Presence::Always => "0",
         _ => "",
     }
+}
+
+/// Whether a type publishes that its name is empty by default.
+fn is_reference(schema: &Schema, id: crate::schema::TypeId) -> bool {
+    &*schema.object(id).name == "io.k8s.api.core.v1.LocalObjectReference"
 }
 
 /// JSON as Go writes it: keys sorted, `<`, `>` and `&` escaped.

@@ -27,7 +27,7 @@ fn pod() -> Value {
             "containers": [{"name": "c", "image": "i", "resources": {},
                 "ports": [{"containerPort": 80}], "command": ["x"], "env": [{"name": "E"}],
                 "securityContext": {}}],
-            "volumes": [{"name": "v", "emptyDir": {}}]},
+            "imagePullSecrets": [{}], "volumes": [{"name": "v", "emptyDir": {}}]},
         "status": {"phase": "Pending"}})
 }
 
@@ -48,6 +48,7 @@ fn a_create_owns_what_it_brings() {
                     "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}},
                     "f:env": {".": {}, "k:{\"name\":\"E\"}": {".": {}, "f:name": {}}},
                 }},
+                "f:imagePullSecrets": {".": {}, "k:{\"name\":\"\"}": {}},
                 "f:nodeName": {}, "f:nodeSelector": {}, "f:tolerations": {},
                 "f:volumes": {".": {}, "k:{\"name\":\"v\"}": {".": {}, "f:name": {}, "f:emptyDir": {}}},
             },

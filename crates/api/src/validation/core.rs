@@ -125,26 +125,24 @@ pub fn secret_update(new: &Value, old: &Value, errors: &mut Errors) {
 }
 
 /// Rules of a Node, at creation and after.
-pub fn node(node: &Value, new: bool, errors: &mut Errors) {
+pub fn node(node: &Value, errors: &mut Errors) {
     let meta = Path::ROOT.child("metadata");
     // (Upstream puts them under metadata.)
     taints(&node["spec"], &meta.child("taints"), errors);
     node_status(&node["status"], errors);
-    if new {
-        let spec = Path::ROOT.child("spec");
-        let path = spec.child("podCIDRs");
-        let all: Vec<&str> = texts(&node["spec"], "podCIDRs").collect();
-        for (at, network) in all.iter().enumerate() {
-            if full(errors) {
-                break;
-            }
-            legacy_cidr(errors, &path.index(at), network);
+    let spec = Path::ROOT.child("spec");
+    let path = spec.child("podCIDRs");
+    let all: Vec<&str> = texts(&node["spec"], "podCIDRs").collect();
+    for (at, network) in all.iter().enumerate() {
+        if full(errors) {
+            break;
         }
-        let sixes = all.iter().filter(|network| network.contains(':')).count();
-        if all.len() > 2 || (all.len() == 2 && sixes != 1) {
-            let detail = "may specify no more than one CIDR for each IP family";
-            errors.push(Error::invalid(&path, node["spec"]["podCIDRs"].clone(), detail));
-        }
+        legacy_cidr(errors, &path.index(at), network);
+    }
+    let sixes = all.iter().filter(|network| network.contains(':')).count();
+    if all.len() > 2 || (all.len() == 2 && sixes != 1) {
+        let detail = "may specify no more than one CIDR for each IP family";
+        errors.push(Error::invalid(&path, node["spec"]["podCIDRs"].clone(), detail));
     }
 }
 
@@ -232,8 +230,12 @@ pub fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
             errors.push(error);
         }
     }
-    let cidrs = |node: &Value| items(&node["spec"], "podCIDRs").to_vec();
-    if !cidrs(old).is_empty() && cidrs(old) != cidrs(new) {
+    let (now, then) = (items(&new["spec"], "podCIDRs"), items(&old["spec"], "podCIDRs"));
+    let changes = match now.len() == then.len() {
+        true => now.iter().zip(then).filter(|(now, then)| now != then).count(),
+        false => usize::from(!then.is_empty()),
+    };
+    for _ in 0..changes {
         let detail = "node updates may not change podCIDR except from \"\" to valid";
         errors.push(Error::forbidden(&path.child("podCIDRs"), detail));
     }
@@ -243,6 +245,9 @@ pub fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
         errors.push(Error::forbidden(&path.child("providerID"), detail));
     }
     taints(&new["spec"], &Path::ROOT.child("metadata").child("taints"), errors);
+    if text(&new["spec"], "externalID") != text(&old["spec"], "externalID") {
+        errors.push(Error::forbidden(&path.child("externalID"), "may not be updated"));
+    }
 }
 
 /// Amounts and features that a Node says it has.
@@ -299,6 +304,14 @@ pub fn lease(lease: &Value, errors: &mut Errors) {
 /// Rules of an Event in the core group's form; `new_api` when it came through
 /// `events.k8s.io`.
 pub fn event(event: &Value, new_api: bool, errors: &mut Errors) {
+    any_event(event, new_api, errors);
+    if new_api {
+        new_event(event, errors);
+    }
+}
+
+/// Rules that hold of old and new Events, which only call one field by different names.
+pub fn any_event(event: &Value, new_api: bool, errors: &mut Errors) {
     let namespace = text_at(event, &["metadata", "namespace"]);
     let about = text_at(event, &["involvedObject", "namespace"]);
     let root = |field: &'static str| Path::ROOT.child(field);
@@ -334,9 +347,6 @@ pub fn event(event: &Value, new_api: bool, errors: &mut Errors) {
         }
     }
     invalid_each(errors, &root("namespace"), namespace, names::dns_subdomain(namespace));
-    if new_api {
-        new_event(event, errors);
-    }
 }
 
 fn new_event(event: &Value, errors: &mut Errors) {
@@ -376,11 +386,7 @@ fn series(event: &Value, errors: &mut Errors) {
 const TEXT: &str = "text";
 
 /// Rules of an update of an Event.
-pub fn event_update(new: &Value, old: &Value, new_api: bool, errors: &mut Errors) {
-    event(new, false, errors);
-    if !new_api {
-        return;
-    }
+pub fn event_update(new: &Value, old: &Value, errors: &mut Errors) {
     if !same(new.get("series"), old.get("series")) {
         series(new, errors);
     }

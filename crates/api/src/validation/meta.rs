@@ -17,6 +17,8 @@ const MAX_ANNOTATIONS_BYTES: usize = 256 << 10;
 enum NameRule {
     PathSegment,
     Subdomain,
+    /// The same, of which only the outcome of a generateName is looked at, in newer words.
+    LongName,
     Label,
     IpAddress,
     /// APIService: `version.group`, checked with its spec.
@@ -34,6 +36,7 @@ fn name_rule(kind: &Kind) -> NameRule {
         ("networking.k8s.io", "ipaddresses") => NameRule::IpAddress,
         ("apiregistration.k8s.io", _) => NameRule::VersionAndGroup,
         ("apiextensions.k8s.io", _) => NameRule::Definition,
+        ("", "replicationcontrollers") | ("resource.k8s.io", "deviceclasses") => NameRule::LongName,
         ("", "events") => NameRule::PathSegment,
         ("rbac.authorization.k8s.io" | "certificates.k8s.io" | "policy", _) => NameRule::PathSegment,
         _ => NameRule::Subdomain,
@@ -151,6 +154,7 @@ fn check_prefix(rule: NameRule, prefix: &str, object: &Value) -> Messages {
     match rule {
         NameRule::PathSegment => names::path_segment_prefix(prefix),
         NameRule::Subdomain => names::dns_subdomain(&masked),
+        NameRule::LongName => Messages::new(),
         NameRule::Label => names::dns_label(&masked),
         NameRule::IpAddress => ip_address(prefix),
         // It is held against the whole name too.
@@ -163,6 +167,7 @@ fn check_name(rule: NameRule, name: &str, object: &Value) -> Messages {
     match rule {
         NameRule::PathSegment => names::path_segment(name),
         NameRule::Subdomain => names::dns_subdomain(name),
+        NameRule::LongName => names::long_name(name),
         NameRule::Label => names::dns_label(name),
         NameRule::IpAddress => ip_address(name),
         NameRule::Definition => super::definition::name(object, name),

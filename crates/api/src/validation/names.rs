@@ -79,6 +79,11 @@ pub fn dns_subdomain(value: &str) -> Messages {
     messages
 }
 
+/// The same, of which bytes are counted.
+pub fn long_name(value: &str) -> Messages {
+    bytes(dns_subdomain(value))
+}
+
 /// RFC 1123 subdomain whose labels may hold underscores (DNS search paths).
 pub fn dns_subdomain_with_underscore(value: &str) -> Messages {
     let mut messages = Messages::new();
@@ -134,7 +139,7 @@ pub fn qualified_name(value: &str) -> Messages {
             if prefix.is_empty() {
                 messages.push("prefix part must be non-empty".to_owned());
             }
-            let wrong = if prefix.is_empty() { Messages::new() } else { bytes(dns_subdomain(prefix)) };
+            let wrong = if prefix.is_empty() { Messages::new() } else { long_name(prefix) };
             messages.extend(wrong.into_iter().map(|message| format!("prefix part {message}")));
             name
         }
@@ -155,7 +160,7 @@ pub fn qualified_name(value: &str) -> Messages {
     messages
 }
 
-/// Label keys count bytes where names count characters.
+/// Newer rules count bytes where names count characters.
 fn bytes(messages: Messages) -> Messages {
     let reword = |message: String| match message.strip_suffix(" characters") {
         Some(head) if message.starts_with("must be no more") => format!("{head} bytes"),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::names;
-use super::net::{cidr, endpoint_ip, ip_messages, legacy_ip, legacy_ip_messages};
+use super::net::{cidr, endpoint_ip, ip_messages, legacy_ip, legacy_ip_messages, parse_cidr};
 use super::rules::{IMMUTABLE, full, immutable, invalid_each, invalid_json, one_of};
 use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, get, int, items, same, text, texts};
@@ -263,16 +263,20 @@ pub fn service_cidr(object: &Value, errors: &mut Errors) {
         1 | 2 => {}
         _ => return errors.push(Error::invalid(&path, list(), "may only hold up to 2 values")),
     }
-    if all.len() == 2 && all.iter().filter(|cidr| cidr.contains(':')).count() != 1 {
-        let detail =
-            "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
-        errors.push(Error::invalid(&path, list(), detail));
-    }
     for (at, network) in all.iter().enumerate() {
         if full(errors) {
             break;
         }
         cidr(errors, &path.index(at), network);
+    }
+    let is_v4 = |cidr: &str| Some(parse_cidr(cidr)?.0.is_ipv4());
+    if let [one, other] = all[..]
+        && is_v4(one).is_some()
+        && is_v4(one) == is_v4(other)
+    {
+        let detail =
+            "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+        errors.push(Error::invalid(&path, list(), detail));
     }
 }
 

@@ -193,14 +193,11 @@ fn cluster_ips(service: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.push(Error::duplicate(&list.index(at), *family));
         }
     }
-    one_of(
-        errors,
-        spec,
-        "ipFamilyPolicy",
-        path,
-        &["PreferDualStack", "RequireDualStack", "SingleStack"],
-        false,
-    );
+    let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+    let policy = get(spec, "ipFamilyPolicy").and_then(Value::as_str);
+    if let Some(policy) = policy.filter(|policy| !policies.contains(policy)) {
+        errors.push(Error::not_supported(&path.child("ipFamilyPolicy"), policy, &policies));
+    }
     let before = errors.len();
     for (at, ip) in all.iter().enumerate() {
         if full(errors) {

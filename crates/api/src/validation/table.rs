@@ -118,13 +118,17 @@ pub fn of(kind: &Kind) -> Option<&'static Rules> {
             status: volumes::claim_status,
         ),
         ("", "Event") => {
-            rules!(update: &[Own(|new, old, errors| core::event_update(new, old, false, errors))])
+            rules!(update: &[Own(|new, _, errors| core::any_event(new, false, errors))])
         }
         ("events.k8s.io", "Event") => rules!(
             create: |object, errors| core::event(&super::stored_event(object), true, errors),
-            update: &[Own(|new, old, errors| {
-                core::event_update(&super::stored_event(new), &super::stored_event(old), true, errors);
-            })],
+            update: &[
+                Own(|new, _, errors| core::any_event(&super::stored_event(new), true, errors)),
+                Changed,
+                Own(|new, old, errors| {
+                    core::event_update(&super::stored_event(new), &super::stored_event(old), errors);
+                }),
+            ],
         ),
         ("", "Secret") => rules!(
             create: core::secret,
@@ -159,10 +163,10 @@ pub fn of(kind: &Kind) -> Option<&'static Rules> {
             })],
         ),
         ("", "Node") => rules!(
-            create: |node, errors| core::node(node, true, errors),
+            create: core::node,
             update: &[
                 Metadata,
-                Own(|new, _, errors| core::node(new, false, errors)),
+                Create,
                 Changed,
                 Own(core::node_update),
             ],
@@ -276,7 +280,7 @@ pub fn of(kind: &Kind) -> Option<&'static Rules> {
         ),
         ("resource.k8s.io", "ResourceClaimTemplate") => rules!(
             create: devices::template,
-            update: &[Changed, Own(devices::template_update)],
+            update: &[Metadata, Create, Changed, Own(devices::template_update)],
         ),
         ("resource.k8s.io", "DeviceClass") => rules!(
             create: devices::class,

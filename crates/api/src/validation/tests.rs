@@ -11,6 +11,7 @@ pub(super) fn created(group: &str, version: &str, plural: &str, object: &Value) 
     let (kind, index) = kinds.resource(group, version, plural).expect("a built-in kind");
     let mut object = object.clone();
     crate::defaults::default_object(kind, index, &mut object);
+    crate::defaults::drop_gated(kind, index, &mut object);
     validate_create(kind, &object).iter().map(ToString::to_string).collect()
 }
 
@@ -76,6 +77,103 @@ fn names_differ_by_kind() {
         let errors = created(group, "v1", plural, &json!({"metadata": {"name": name}}));
         let about_names = errors.iter().filter(|error| error.starts_with("metadata.name:")).count();
         assert_eq!(about_names == 0, valid, "{plural} {name}: {errors:?}");
+    }
+}
+
+#[test]
+fn newer_kinds_look_at_names_and_not_at_what_they_are_made_from() {
+    for (group, plural) in [("", "replicationcontrollers"), ("resource.k8s.io", "deviceclasses")] {
+        let object = json!({"metadata": {"name": "n".repeat(254), "generateName": "Not a Name"}});
+        let errors = created(group, "v1", plural, &object);
+        let expect =
+            format!("metadata.name: Invalid value: {:?}: must be no more than 253 bytes", "n".repeat(254));
+        assert!(errors.contains(&expect), "{plural}: {errors:?}");
+        assert!(!errors.iter().any(|error| error.contains("generateName")), "{plural}: {errors:?}");
+    }
+}
+
+#[test]
+fn networks_of_services_are_looked_at_one_by_one_first() {
+    for (cidrs, expect) in [
+        (
+            json!(["10.1.0.0/24", ""]),
+            vec![
+                "spec.cidrs[1]: Invalid value: \"\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ],
+        ),
+        (
+            json!(["10.1.0.0/24", "10.2.0.0/24"]),
+            vec![
+                "spec.cidrs: Invalid value: [\"10.1.0.0/24\",\"10.2.0.0/24\"]: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
+            ],
+        ),
+        (json!(["10.1.0.0/24", "2001:db8::/64"]), vec![]),
+    ] {
+        let object = json!({"metadata": {"name": "c"}, "spec": {"cidrs": cidrs}});
+        assert_eq!(created("networking.k8s.io", "v1", "servicecidrs", &object), expect);
+    }
+}
+
+#[test]
+fn a_volume_may_only_get_the_stable_names_of_its_labels() {
+    let volume = |key: &str, value: &str| {
+        json!({"metadata": {"name": "v", "uid": "u", "resourceVersion": "1"}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "local": {"path": "/a"},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                {"key": key, "operator": "In", "values": [value]}]}]}}}})
+    };
+    let old = volume("beta.kubernetes.io/os", "linux");
+    let detail = "field is immutable, except for updating from beta label to GA";
+    for (new, refused) in [
+        (volume("kubernetes.io/os", "linux"), false),
+        (volume("kubernetes.io/os", "other"), true),
+        (volume("kubernetes.io/arch", "linux"), true),
+    ] {
+        let errors = updated("", "v1", "persistentvolumes", &new, &old);
+        assert_eq!(errors.iter().any(|error| error.ends_with(detail)), refused, "{new}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_changed_event_is_looked_at_by_the_names_of_its_group() {
+    let old = json!({"apiVersion": "events.k8s.io/v1", "metadata": {"name": "e", "namespace": "default",
+        "uid": "u", "resourceVersion": "1"}, "eventTime": "2026-01-01T00:00:00.000000Z", "action": "a",
+        "reason": "r", "reportingController": "c", "reportingInstance": "i", "type": "Normal",
+        "regarding": {"namespace": "default"}});
+    let new = with(&old, &json!({"metadata": {"uid": "v"}, "reportingController": "n".repeat(64)}));
+    let errors = updated("events.k8s.io", "v1", "events", &new, &old);
+    let about = |field: &str| errors.iter().filter(|error| error.starts_with(field)).count();
+    assert_eq!(
+        (about("metadata.uid:"), about("reportingController:"), errors.len()),
+        (2, 2, 4),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn where_a_pod_that_waits_may_go_can_be_narrowed() {
+    let term = |expressions: Value| {
+        json!({"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchExpressions": expressions}]}})
+    };
+    let pod = |affinity: Value| {
+        json!({"metadata": {"name": "p", "namespace": "n", "uid": "u", "resourceVersion": "1"}, "spec": {
+            "containers": [{"name": "c", "image": "i", "terminationMessagePolicy": "File"}],
+            "schedulingGates": [{"name": "x.y/z"}], "affinity": {"nodeAffinity": affinity}}})
+    };
+    let (a, b) = (json!({"key": "a", "operator": "Exists"}), json!({"key": "b", "operator": "Exists"}));
+    let old = pod(term(json!([a])));
+    for (now, expect) in [
+        (term(json!([a, b])), 0),
+        (term(json!([b])), 1),
+        (
+            json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [a]}, {"matchExpressions": [b]}]}}),
+            1,
+        ),
+    ] {
+        let errors = updated("", "v1", "pods", &pod(now), &old);
+        assert_eq!(errors.len(), expect, "{errors:?}");
     }
 }
 

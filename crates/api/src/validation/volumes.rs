@@ -328,16 +328,45 @@ pub fn volume_update(new: &Value, old: &Value, errors: &mut Errors) {
     }
     immutable(errors, &Path::ROOT.child("volumeMode"), spec.get("volumeMode"), before.get("volumeMode"));
     if let Some(affinity) = get(before, "nodeAffinity")
-        && !same(spec.get("nodeAffinity"), Some(affinity))
+        && !same(Some(&with_stable_keys(&spec["nodeAffinity"], affinity)), Some(affinity))
     {
         let path = Path::ROOT.child("nodeAffinity");
         let json = internal::json("*core.VolumeNodeAffinity", &spec["nodeAffinity"]);
-        errors.push(super::rules::invalid_json(&path, &json, IMMUTABLE));
+        let detail = "field is immutable, except for updating from beta label to GA";
+        errors.push(super::rules::invalid_json(&path, &json, detail));
     }
     let class = "volumeAttributesClassName";
     if get(before, class).is_some() && get(spec, class).is_none() {
         errors.push(Error::forbidden(&path.child(class), "update from non-nil value to nil is forbidden"));
     }
+}
+
+/// Labels of nodes that were beta, and what they are called since.
+const STABLE_KEYS: [(&str, &str); 5] = [
+    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+];
+
+/// An affinity with the keys that `old` has, wherever they only got their stable names.
+fn with_stable_keys(affinity: &Value, old: &Value) -> Value {
+    let mut out = affinity.clone();
+    let terms = |affinity: &Value| items(&affinity["required"], "nodeSelectorTerms").to_vec();
+    for (at, before) in terms(old).iter().enumerate() {
+        for field in ["matchExpressions", "matchFields"] {
+            for (index, before) in items(before, field).iter().enumerate() {
+                let place = format!("/required/nodeSelectorTerms/{at}/{field}/{index}/key");
+                if let Some(key) = out.pointer_mut(&place)
+                    && STABLE_KEYS.contains(&(text(before, "key"), key.as_str().unwrap_or_default()))
+                {
+                    *key = before["key"].clone();
+                }
+            }
+        }
+    }
+    out
 }
 
 /// Rules of a claim.

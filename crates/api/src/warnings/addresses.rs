@@ -16,6 +16,7 @@ pub(super) fn of(resource: &str, object: &Value, all: &mut Warnings) {
     match resource {
         "services" => service(object, all),
         "endpoints" => endpoints(object, all),
+        "endpointslices.discovery.k8s.io" => endpoint_slice(object, all),
         "nodes" => node(object, all),
         _ => policy(object, all),
     }
@@ -121,6 +122,20 @@ fn service(service: &Value, all: &mut Warnings) {
     }
     if text(spec, "trafficDistribution") == "PreferClose" {
         all.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".into());
+    }
+}
+
+fn endpoint_slice(slice: &Value, all: &mut Warnings) {
+    let managed = text(&slice["metadata"]["labels"], "endpointslice.kubernetes.io/managed-by");
+    if ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"].contains(&managed) {
+        return;
+    }
+    let path = Path::ROOT.child("endpoints");
+    for (at, endpoint) in items(slice, "endpoints").iter().enumerate() {
+        let path = path.index(at);
+        for (at, ip) in texts(endpoint, "addresses").enumerate() {
+            address(ip, &path.child("addresses").index(at), all);
+        }
     }
 }
 

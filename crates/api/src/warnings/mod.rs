@@ -146,6 +146,12 @@ pub fn of(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {
                 ));
             }
         }
+        "endpointslices.discovery.k8s.io" => {
+            if old.is_none() && text(new, "addressType") == "FQDN" {
+                all.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+            }
+            addresses::of(&kind.resource, new, &mut all);
+        }
         "services" | "endpoints" | "nodes" | "networkpolicies.networking.k8s.io" => {
             addresses::of(&kind.resource, new, &mut all);
         }
@@ -319,6 +325,20 @@ mod tests {
                 "spec.SessionAffinity is ignored for headless services",
                 "spec.externalName is ignored when spec.type is not \"ExternalName\"",
             ],
+        );
+        check(
+            ("discovery.k8s.io", "v1", "endpointslices"),
+            json!({"addressType": "FQDN", "endpoints": [{"addresses": ["010.0.0.1"]}]}),
+            &[
+                "spec.addressType: FQDN endpoints are deprecated",
+                "endpoints[0].addresses[0]: non-standard IP address \"010.0.0.1\" is invalid: use \"10.0.0.1\"",
+            ],
+        );
+        check(
+            pod,
+            json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}],
+                "volumes": [{"name": "v", "projected": {"sources": [{}]}}]}}),
+            &["volume \"v\" (Projected) has no sources provided"],
         );
         check(
             ("", "v1", "nodes"),

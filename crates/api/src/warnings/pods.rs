@@ -224,6 +224,7 @@ fn overlaps(spec: &Value, all: &mut Warnings) {
             tell(paths(down, ""), &mut Vec::new(), "DownwardAPI");
         }
         let mut known = Vec::new();
+        let mut nothing = 0;
         for source in items(&volume["projected"], "sources") {
             let files = if let Some(map) = get(source, "configMap") {
                 paths(map, &format!("ConfigMap {}", quoted(text(map, "name"))))
@@ -234,9 +235,13 @@ fn overlaps(spec: &Value, all: &mut Warnings) {
             } else if let Some(token) = get(source, "serviceAccountToken") {
                 vec![(text(token, "path").to_owned(), "ServiceAccountToken".to_owned())]
             } else {
+                nothing += usize::from(source.as_object().is_some_and(|source| source.is_empty()));
                 continue;
             };
             tell(files, &mut known, "Projected");
+        }
+        for _ in 0..nothing {
+            all.push(format!("volume {name} (Projected) has no sources provided"));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use carrack_api::status::Status;
-use carrack_api::{Kind, Record, Revision, Value, proto};
+use carrack_api::{Kind, Record, Revision, Value, prepare, proto};
 use futures::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, Response, StatusCode};
@@ -81,10 +81,21 @@ impl View {
 }
 
 /// Appends a record's metadata as a PartialObjectMetadata.
-pub(crate) fn write_metadata(out: &mut Vec<u8>, accept: Accept, record: &Record, revision: Revision) {
+pub(crate) fn write_metadata(
+    out: &mut Vec<u8>,
+    accept: Accept,
+    view: &View,
+    record: &Record,
+    revision: Revision,
+) {
     let version = accept.meta_version();
-    let head = format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{version}\",\"metadata\":{{");
+    let head = format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{version}\",\"metadata\":");
     out.extend_from_slice(head.as_bytes());
+    if prepare::has_hidden_annotation(&view.kind) {
+        out.extend_from_slice(metadata(view, record, revision).to_string().as_bytes());
+        return out.push(b'}');
+    }
+    out.push(b'{');
     out.extend_from_slice(record.content.meta());
     if !record.content.managed().is_empty() {
         out.extend_from_slice(b",\"managedFields\":");
@@ -97,13 +108,21 @@ pub(crate) fn write_metadata(out: &mut Vec<u8>, accept: Accept, record: &Record,
     out.extend_from_slice(b"}}");
 }
 
-/// A record's metadata as the message of a PartialObjectMetadata.
-pub(crate) fn metadata_message(view: &View, record: &Record, revision: Revision) -> Vec<u8> {
+/// A record's metadata as it is shown by itself.
+fn metadata(view: &View, record: &Record, revision: Revision) -> Value {
     let mut meta = view.value(record)["metadata"].take();
+    if prepare::has_hidden_annotation(&view.kind) {
+        prepare::hide_annotation(&mut meta);
+    }
     if revision != 0 {
         meta["resourceVersion"] = revision.to_string().into();
     }
-    metadata_of(&meta)
+    meta
+}
+
+/// A record's metadata as the message of a PartialObjectMetadata.
+pub(crate) fn metadata_message(view: &View, record: &Record, revision: Revision) -> Vec<u8> {
+    metadata_of(&metadata(view, record, revision))
 }
 
 /// Metadata as the message of a PartialObjectMetadata.
@@ -136,7 +155,7 @@ pub(crate) fn object(
         }
         (Form::Metadata, _) => {
             let mut out = Vec::new();
-            write_metadata(&mut out, accept, record, record.revision);
+            write_metadata(&mut out, accept, view, record, record.revision);
             written(accept, code, out)
         }
         (Form::MetadataList, _) => failure(&Status::not_acceptable(format!(
@@ -332,7 +351,7 @@ fn stream_list(view: View, accept: Accept, listed: Listed, head: Vec<u8>) -> Pie
     // Items of built-in lists carry no types: the list has them.
     let bare = !view.kind.custom;
     let write = move |out: &mut Vec<u8>, record: &Record| match accept.form {
-        Form::MetadataList => write_metadata(out, accept, record, record.revision),
+        Form::MetadataList => write_metadata(out, accept, &view, record, record.revision),
         _ => view.write(out, record, record.revision, bare),
     };
     let mut first = true;

@@ -56,7 +56,7 @@ pub(crate) fn row(
         Include::None => out.extend_from_slice(b",\"object\":null"),
         Include::Metadata => {
             out.extend_from_slice(b",\"object\":");
-            write_metadata(&mut out, accept, record, revision);
+            write_metadata(&mut out, accept, view, record, revision);
         }
         Include::Object => {
             out.extend_from_slice(b",\"object\":");

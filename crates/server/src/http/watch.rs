@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use carrack_api::status::Status;
-use carrack_api::{Kind, Record, Revision, Value, proto};
+use carrack_api::{Kind, Record, Revision, Value, prepare, proto};
 use carrack_store::{Change, Event};
 use futures::stream;
 use http::{Response, StatusCode};
@@ -219,7 +219,7 @@ impl Stream {
                 return self.metadata_frame(ty, &raw);
             }
             (Form::Metadata | Form::MetadataList, _) => {
-                output::write_metadata(&mut object, *accept, record, revision);
+                output::write_metadata(&mut object, *accept, view, record, revision);
             }
             (Form::Table, _) => {
                 let row = table::row(*accept, view, record, revision, *include, self.registry.now());
@@ -270,6 +270,7 @@ impl Stream {
                     && let Some(fields) = object.as_object_mut()
                 {
                     empty.into_iter().for_each(|(name, value)| _ = fields.entry(name).or_insert(value));
+                    prepare::served_empty(&view.kind, &mut object);
                 }
                 if accept.encoding == Encoding::Protobuf {
                     return self.protobuf("BOOKMARK", &object).into();

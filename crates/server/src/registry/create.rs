@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use carrack_api::schema::Ty;
 use carrack_api::status::Status;
-use carrack_api::{Record, Value, decode, prepare};
+use carrack_api::{Record, Value, decode, defaults, prepare};
 use carrack_store::Expect;
 use serde_json::{Map, json};
 
@@ -85,6 +85,7 @@ impl Registry {
         {
             reset_status(call, object);
         }
+        defaults::drop_gated(&call.kind, call.version, object);
         prepared(call, |request| prepare::create(&call.kind, request, object));
         if let Some(strategy) = self.strategy(&call.kind) {
             strategy.prepare_create(call, object);

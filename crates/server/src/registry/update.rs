@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use carrack_api::status::Status;
-use carrack_api::{Content, Record, Value, managed, prepare};
+use carrack_api::{Content, Record, Value, defaults, managed, prepare};
 use carrack_store::Expect;
 
 use super::call::Call;
@@ -136,6 +136,7 @@ impl Registry {
         isolate(call, new, old);
         meta::set(new, "managedFields", managed);
         meta::stamp_update(new, old);
+        defaults::drop_gated(&call.kind, call.version, new);
         prepared(call, |request| prepare::update(&call.kind, request, new, old));
         if let Some(strategy) = self.strategy(&call.kind) {
             strategy.prepare_update(call, new, old);

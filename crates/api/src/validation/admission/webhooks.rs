@@ -217,11 +217,9 @@ fn service(service: &Value, path: &Path<'_>, errors: &mut Errors) {
     if !target.starts_with('/') {
         refuse("must start with a '/'");
     }
-    // The first character is taken for the slash.
-    let mut rest = target.chars();
-    rest.next();
-    let rest = rest.as_str();
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    // The first byte is taken for the slash.
+    let rest = String::from_utf8_lossy(&target.as_bytes()[1..]);
+    let rest = rest.strip_suffix('/').unwrap_or(&rest);
     for (at, step) in rest.split('/').enumerate().take(100) {
         if step.is_empty() {
             refuse(&format!("segment[{at}] may not be empty"));

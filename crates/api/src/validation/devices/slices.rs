@@ -8,7 +8,7 @@ use crate::field::{Error, Errors, Path};
 use crate::quantity::Quantity;
 use crate::tree::{entries, flag, get, items, text};
 use crate::validation::names;
-use crate::validation::rules::{full, immutable, invalid_each, not_supported};
+use crate::validation::rules::{IMMUTABLE, full, immutable, invalid_each, not_supported};
 use crate::validation::shape::{Row, Rule, check};
 
 /// Rules of a ResourceSlice.
@@ -37,8 +37,11 @@ fn spec(spec: &Value, old: Option<&Value>, errors: &mut Errors) {
     if let Some(old) = old {
         let pool = path.child("pool");
         immutable(errors, &pool.child("name"), spec["pool"].get("name"), old["pool"].get("name"));
-        for field in ["driver", "nodeName"] {
-            immutable(errors, &path.child(field), spec.get(field), old.get(field));
+        immutable(errors, &path.child("driver"), spec.get("driver"), old.get("driver"));
+        // (An empty name is another than none.)
+        let node = |spec: &Value| get(spec, "nodeName").cloned().unwrap_or_default();
+        if node(spec) != node(old) {
+            errors.push(Error::invalid(&path.child("nodeName"), node(spec), IMMUTABLE));
         }
     }
     where_reachable(spec, path, errors);

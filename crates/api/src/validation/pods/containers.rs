@@ -118,7 +118,12 @@ pub fn ephemeral_containers(spec: &Spec<'_>, path: &Path<'_>, errors: &mut Error
             "lifecycle",
         ];
         for field in forbidden {
-            if get(container, field).is_some_and(|value| !crate::tree::same(Some(value), None)) {
+            // A pointer to nothing is set, a struct of nothing is not.
+            let set = match (field, get(container, field)) {
+                ("resources", Some(Value::Object(fields))) => fields.values().any(|value| !value.is_null()),
+                (_, value) => value.is_some(),
+            };
+            if set {
                 errors.push(Error::forbidden(&path.child(field), detail));
             }
         }

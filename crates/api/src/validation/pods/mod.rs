@@ -168,7 +168,7 @@ pub(super) fn spec(spec: &Value, mode: Mode<'_>, path: &Path<'_>, errors: &mut E
     containers::init_containers(&whole, &path.child("initContainers"), errors);
     containers::ephemeral_containers(&whole, &path.child("ephemeralContainers"), errors);
     if let Some(resources) = get(spec, "resources") {
-        resources::pod(resources, &path.child("resources"), errors);
+        resources::pod(&whole, resources, &path.child("resources"), errors);
     }
     host_ports(spec, mode, path, errors);
     let restart = ["Always", "OnFailure", "Never"];

@@ -133,6 +133,11 @@ pub fn list(list: &Value, path: &Path<'_>, errors: &mut Errors) {
 pub fn container(spec: &Spec<'_>, container: &Value, path: &Path<'_>, errors: &mut Errors) {
     let resources = &container["resources"];
     requirements(resources, path, errors);
+    used_claims(spec, resources, path, errors);
+}
+
+/// Claims of the pod that a container, or the pod itself, uses.
+fn used_claims(spec: &Spec<'_>, resources: &Value, path: &Path<'_>, errors: &mut Errors) {
     let claims = path.child("claims");
     let mut seen: BTreeSet<String> = BTreeSet::new();
     for (at, claim) in items(resources, "claims").iter().enumerate() {
@@ -208,7 +213,7 @@ pub fn requirements(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 /// `spec.resources`.
-pub fn pod(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
+pub fn pod(spec: &Spec<'_>, resources: &Value, path: &Path<'_>, errors: &mut Errors) {
     if !items(resources, "claims").is_empty() {
         let detail = "claims may not be set for Resources at pod-level";
         errors.push(Error::forbidden(&path.child("claims"), detail));
@@ -228,6 +233,7 @@ pub fn pod(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
             amount(name, value, &path, errors);
         }
     }
+    used_claims(spec, resources, path, errors);
 }
 
 /// `spec.resourceClaims`; returns their names.

@@ -9,7 +9,7 @@ use crate::facts::internal;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{entries, get, int, items, same, text};
 use crate::validation::names;
-use crate::validation::rules::full;
+use crate::validation::rules::{full, invalid_json};
 
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
@@ -145,10 +145,11 @@ fn munged(spec: &Value, before: &Value, path: &Path<'_>, errors: &mut Errors) ->
         let kept = |(key, value): (&str, &Value)| get(&spec["nodeSelector"], key) == Some(value);
         if !entries(before, "nodeSelector").all(kept) {
             let path = path.child("nodeSelector");
-            let detail = "only additions are allowed to spec.nodeSelector (no mutations or deletions)";
+            let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
             errors.push(Error::invalid(&path, spec["nodeSelector"].clone(), detail));
         }
         keep.push("nodeSelector");
+        node_affinity(&mut munged, before, path, errors);
     }
     for field in keep {
         match get(before, field) {
@@ -159,6 +160,54 @@ fn munged(spec: &Value, before: &Value, path: &Path<'_>, errors: &mut Errors) ->
         }
     }
     munged
+}
+
+/// Where a pod may go can still be narrowed while gates keep it from being placed; what is
+/// allowed of that becomes what it was before in `munged`.
+fn node_affinity(munged: &mut Value, before: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let of = |spec: &Value| spec["affinity"]["nodeAffinity"].clone();
+    let (now, then) = (of(munged), of(before));
+    if same(Some(&now), Some(&then)) {
+        return;
+    }
+    let path = path.child("affinity");
+    required_terms(&now, &then, &path.child("nodeAffinity"), errors);
+    let others = |spec: &Value| {
+        ["podAffinity", "podAntiAffinity"].iter().any(|field| get(&spec["affinity"], field).is_some())
+    };
+    if get(before, "affinity").is_none() && !others(munged) {
+        munged.as_object_mut().map(|fields| fields.remove("affinity"));
+    } else {
+        munged["affinity"]["nodeAffinity"] = then;
+    }
+}
+
+/// Terms that a pod has to have may only get more demands.
+fn required_terms(now: &Value, then: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    let (now, then) = (&now[REQUIRED], &then[REQUIRED]);
+    let (news, olds) = (items(now, "nodeSelectorTerms"), items(then, "nodeSelectorTerms"));
+    let path = path.child(REQUIRED);
+    let path = path.child("nodeSelectorTerms");
+    if !olds.is_empty() && olds.len() != news.len() {
+        let shown = internal::json("[]core.NodeSelectorTerm", &now["nodeSelectorTerms"]);
+        let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        return errors.push(invalid_json(&path, &shown, detail));
+    }
+    for (at, (new, old)) in news.iter().zip(olds).enumerate() {
+        let lists = ["matchExpressions", "matchFields"];
+        let empty = |term: &Value| lists.iter().all(|list| items(term, list).is_empty());
+        let only_more = lists.iter().all(|list| {
+            let (new, old) = (items(new, list), items(old, list));
+            let kept = new.len() >= old.len();
+            kept && new.iter().zip(old).all(|(new, old)| same(Some(new), Some(old)))
+        });
+        if !only_more || (empty(old) && !empty(new)) {
+            let shown = internal::json("core.NodeSelectorTerm", new);
+            let detail = "only additions are allowed (no mutations or deletions)";
+            errors.push(invalid_json(&path.index(at), &shown, detail));
+        }
+    }
 }
 
 /// The lines of two values of an internal type that differ, and those around them.
