@@ -214,6 +214,11 @@ async fn tokens_let_their_account_in_until_their_pod_is_gone() {
     let bound =
         json!({"spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid}}});
     let answer = cluster.make(issue, bound).await;
+    let owned = &answer["metadata"]["managedFields"][0];
+    assert_eq!(
+        (&owned["subresource"], &owned["fieldsV1"]["f:spec"]["f:expirationSeconds"]),
+        (&json!("token"), &json!({}))
+    );
     let token = answer["status"]["token"].as_str().unwrap();
     let who = As::Token(token);
     let review = "/apis/authentication.k8s.io/v1/selfsubjectreviews";

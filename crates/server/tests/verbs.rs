@@ -125,6 +125,10 @@ async fn watch_lists_end_with_a_bookmark() {
     assert_eq!(mark["type"], "BOOKMARK");
     assert_eq!(mark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     client.get(&format!("{MAPS}?watch=1&sendInitialEvents=true")).await.expect(422);
+    // An old watch from the start on is one of these, if it takes bookmarks.
+    let mut old = Events::of(client.stream(&format!("{MAPS}?watch=1&allowWatchBookmarks=true"), &[]).await);
+    assert_eq!(old.brief().await, "ADDED a");
+    assert_eq!(old.next().await.unwrap()["type"], "BOOKMARK");
     let ended = client.get(&format!("{MAPS}?watch=1&resourceVersion=0&timeoutSeconds=1")).await;
     assert_eq!(ended.code, 200);
 }
@@ -169,6 +173,9 @@ async fn pods_bind_and_go_gracefully() {
     assert_eq!((name.len(), &made["status"]["phase"]), (9, &json!("Pending")));
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
         "target": {"kind": "Node", "name": "n1"}});
+    let other = json!({"apiVersion": "v1", "kind": "Binding", "target": {"kind": "Node", "name": "n1"}});
+    let other = client.post(&format!("{pods}/{name}/binding"), &other).await.expect(400);
+    assert_eq!(other["message"], "name in URL does not match name in Binding object");
     client.post(&format!("{pods}/{name}/binding"), &binding).await.expect(201);
     client.post(&format!("{pods}/{name}/binding"), &binding).await.expect(409);
     let bound = client.get(&format!("{pods}/{name}")).await.expect(200);
@@ -181,6 +188,25 @@ async fn pods_bind_and_go_gracefully() {
     client.delete(&format!("{pods}/{name}")).await.expect(200);
     client.delete(&format!("{pods}/{name}?gracePeriodSeconds=0")).await.expect(200);
     client.get(&format!("{pods}/{name}")).await.expect(404);
+}
+
+#[tokio::test]
+async fn pods_with_gates_are_not_bound() {
+    let client = Client::builtin();
+    let pods = "/api/v1/namespaces/default/pods";
+    let body = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
+        "containers": [{"name": "c", "image": "i"}], "schedulingGates": [{"name": "x.y/z"}],
+        "schedulingGroup": {"podGroupName": "g"}}});
+    let made = client.post(pods, &body).await.expect(201);
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"},
+        "target": {"kind": "Node", "name": "n1"}});
+    let refused = client.post(&format!("{pods}/p/binding"), &binding).await.expect(409);
+    let detail = "pod p has non-empty .spec.schedulingGates";
+    assert!(refused["message"].as_str().unwrap().ends_with(detail), "{refused}");
+    // What is behind a gate of the server's is not kept, though its writer owns it.
+    assert_eq!(made["spec"].get("schedulingGroup"), None);
+    let owned = &made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
+    assert!(owned["f:schedulingGroup"].is_object(), "{owned}");
 }
 
 #[tokio::test]

@@ -63,7 +63,9 @@ impl Priority {
             return Err(refuse(request, Some(pod), &detail));
         }
         pod["spec"]["priority"] = value.into();
-        if let Some(given) = text(pod, "/spec/preemptionPolicy").filter(|given| *given != policy) {
+        // (An empty one was given too.)
+        let given = pod["spec"].get("preemptionPolicy").and_then(Value::as_str);
+        if let Some(given) = given.filter(|given| *given != policy) {
             let detail = format!(
                 "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority \
                  admission controller computed {policy} from the given PriorityClass name"

@@ -241,7 +241,7 @@ pub(super) fn settle_families(service: &mut Value, old: Option<&Value>, cluster:
     if !items(service, "/spec/ipFamilies").all(known) {
         return errors;
     }
-    if policy(service).is_empty() {
+    if service["spec"].get("ipFamilyPolicy").is_none_or(Value::is_null) {
         let before = old.map(policy).filter(|policy| !policy.is_empty());
         let own =
             if is_headless(service) && !has_selector(service) { "RequireDualStack" } else { "SingleStack" };

@@ -195,7 +195,8 @@ impl Taken<'_> {
         let families = families::families(service);
         ips.resize(families.len(), String::new());
         for (at, family) in families.iter().enumerate() {
-            if !ips[at].is_empty() && before.contains(&ips[at]) {
+            // (Another one in the place of one that it had is refused later.)
+            if !ips[at].is_empty() && (at < before.len() || before.contains(&ips[at])) {
                 continue;
             }
             ips[at] = match &*ips[at] {
@@ -321,6 +322,10 @@ impl Taken<'_> {
     /// Takes a port that was asked for.
     async fn port(&mut self, asked: i64) -> Result<(), Refusal> {
         let range = self.services.ranges.ports;
+        // (As upstream has it, a dry run does not look whether a port is in range.)
+        if self.call.options.dry_run && !range.contains(asked) {
+            return Ok(());
+        }
         if !range.contains(asked) {
             let detail = "provided port is not in the valid range. The range of valid ports is";
             return Err(Refusal::Detail(format!("{detail} {range}")));

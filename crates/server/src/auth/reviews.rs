@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use carrack_api::Value;
 use carrack_api::field::{Error, Errors, Path};
+use carrack_api::selector::{Fields, Labels};
 use carrack_api::status::Status;
 use carrack_api::validation::names;
 use futures::future::BoxFuture;
@@ -185,6 +186,7 @@ impl AccessReview {
             _ => named_user(&body),
         };
         let attributes = attributes(&body["spec"]);
+        let ignored = ignored_selectors(&body["spec"]["resourceAttributes"]);
         body["status"] = match self.authorizers.decide(&user, &attributes) {
             Decision::Allow(reason) => verdict(true, &reason),
             Decision::NoOpinion(reason) => verdict(false, &reason),
@@ -194,6 +196,9 @@ impl AccessReview {
                 verdict
             }
         };
+        if !ignored.is_empty() {
+            body["status"]["evaluationError"] = ignored.join("; ").into();
+        }
         Ok(body)
     }
 
@@ -383,6 +388,45 @@ fn attributes(spec: &Value) -> Attributes {
     }
 }
 
+/// What is said of selectors of which some requirement, or all, cannot be made sense of.
+fn ignored_selectors(attributes: &Value) -> Vec<String> {
+    let mut said = Vec::new();
+    for field in ["fieldSelector", "labelSelector"] {
+        let label = field == "labelSelector";
+        let selector = &attributes[field];
+        let all: Vec<&Value> = items(selector, "/requirements").collect();
+        let raw = text(selector, "/rawSelector").filter(|_| all.is_empty());
+        let wrong_raw = raw.is_some_and(|raw| match label {
+            true => Labels::parse(raw).is_err(),
+            false => Fields::parse(raw).is_err(),
+        });
+        let known = all.iter().filter(|requirement| is_known(requirement, label)).count();
+        let how = match known {
+            0 if wrong_raw || !all.is_empty() => "ignored",
+            known if known < all.len() => "partially ignored",
+            _ => continue,
+        };
+        said.push(format!("spec.resourceAttributes.{field} {how} due to parse error"));
+    }
+    said
+}
+
+/// Whether the authorizers can tell what a requirement means.
+fn is_known(requirement: &Value, label: bool) -> bool {
+    let values = items(requirement, "/values").count();
+    match text(requirement, "/operator").unwrap_or_default() {
+        "In" | "NotIn" => {
+            if label {
+                values > 0
+            } else {
+                values == 1
+            }
+        }
+        "Exists" | "DoesNotExist" => label && values == 0,
+        _ => false,
+    }
+}
+
 /// The field selector of an access review, raw or as requirements of one value.
 fn field_selector(spec: &Value) -> Box<str> {
     if let Some(raw) = text(spec, "/resourceAttributes/fieldSelector/rawSelector") {
@@ -419,4 +463,36 @@ fn info(user: &User) -> Value {
         add("extra", json!(&*user.extra));
     }
     info.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_that_make_no_sense_are_said_to_be_ignored() {
+        let known = json!({"key": "a", "operator": "In", "values": ["b"]});
+        let unknown = json!({"key": "a", "operator": "Near", "values": ["b"]});
+        let twice = json!({"key": "a", "operator": "In", "values": ["b", "c"]});
+        let field = "spec.resourceAttributes.fieldSelector";
+        let label = "spec.resourceAttributes.labelSelector";
+        for (selectors, expect) in [
+            (json!({"fieldSelector": {"requirements": [known]}}), vec![]),
+            (
+                json!({"fieldSelector": {"requirements": [known, unknown]}}),
+                vec![format!("{field} partially ignored due to parse error")],
+            ),
+            (
+                json!({"fieldSelector": {"requirements": [twice]}}),
+                vec![format!("{field} ignored due to parse error")],
+            ),
+            (json!({"labelSelector": {"requirements": [twice]}}), vec![]),
+            (
+                json!({"labelSelector": {"rawSelector": "a in"}}),
+                vec![format!("{label} ignored due to parse error")],
+            ),
+        ] {
+            assert_eq!(ignored_selectors(&selectors), expect, "{selectors}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use carrack_api::{Kind, Value, proto};
 use http::HeaderMap;
 
 use super::input::{self, Encoding};
-use crate::registry::{DeleteOptions, ListOptions, Propagation, VersionMatch};
+use crate::registry::{DeleteOptions, ListOptions, Propagation, VersionMatch, uncached};
 use crate::request::Query;
 
 /// A watch as it was asked for.
@@ -60,7 +60,9 @@ impl Selection {
         let index = kind.versions.iter().position(|v| &*v.name == version).unwrap_or(kind.storage);
         let selectable = kind.facts(index).map_or(&kind.selectable, |facts| &facts.selectable);
         let known = |field: &str| {
-            matches!(field, "metadata.name" | "metadata.namespace")
+            field == "metadata.name"
+                // (Namespaces alone do not say that they are in none.)
+                || (field == "metadata.namespace" && &*kind.resource != "namespaces")
                 || selectable.iter().any(|selectable| &**selectable == field)
         };
         let Some(field) = fields.fields().find(|field| !known(field)) else { return Ok(()) };
@@ -102,7 +104,8 @@ pub(crate) fn list(query: &Query, kind: &Kind, version: &str) -> Result<ListOpti
         }
     };
     // Any revision is what is at hand, and that is everything.
-    let limit = if revision == Some(0) { 0 } else { usize::try_from(selection.limit).unwrap_or(0) };
+    let all = revision == Some(0) && !uncached(kind);
+    let limit = if all { 0 } else { usize::try_from(selection.limit).unwrap_or(0) };
     // Without a match, a page of a known revision is a page of exactly that one.
     let revision_match = match (revision_match, revision) {
         (None, Some(revision)) if limit > 0 && revision > 0 => Some(VersionMatch::Exact),
@@ -125,7 +128,14 @@ pub(crate) fn list(query: &Query, kind: &Kind, version: &str) -> Result<ListOpti
 pub(crate) fn watch(query: &Query, kind: &Kind, version: &str) -> Result<WatchOptions, Status> {
     let selection = Selection::read(query)?;
     let initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
-    refuse("ListOptions", watch_errors(query, initial))?;
+    let version_match = query.text("resourceVersionMatch");
+    // From what there is on, an old watch is one that asks for the initial events by name.
+    let from_what_is = matches!(query.text("resourceVersion"), "" | "0");
+    let (initial, version_match) = match initial {
+        None if version_match.is_empty() && from_what_is => (Some(true), "NotOlderThan"),
+        initial => (initial, version_match),
+    };
+    refuse("ListOptions", watch_errors(query, initial, version_match))?;
     selection.check_fields(kind, version)?;
     Ok(WatchOptions {
         labels: selection.labels,
@@ -163,9 +173,8 @@ fn list_errors(query: &Query) -> Errors {
     errors
 }
 
-fn watch_errors(query: &Query, initial: Option<bool>) -> Errors {
+fn watch_errors(query: &Query, initial: Option<bool>, version_match: &str) -> Errors {
     let (path, mut errors) = (Path::ROOT.child("resourceVersionMatch"), Errors::new());
-    let version_match = query.text("resourceVersionMatch");
     let mut forbid = |detail: &str| errors.push(Error::forbidden(&path, detail));
     if initial.is_some() && version_match != "NotOlderThan" {
         forbid("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
@@ -328,6 +337,27 @@ mod tests {
             "resourceVersion=x",
             "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": \
              invalid syntax",
+        );
+    }
+
+    #[test]
+    fn old_watches_ask_for_initial_events() {
+        let kinds = carrack_api::kinds::builtin();
+        let (pods, _) = kinds.resource("", "v1", "pods").unwrap();
+        let asked = |text: &str| watch(&Query::parse(text).unwrap(), pods, "v1");
+        for (text, initial) in [
+            ("", Some(true)),
+            ("resourceVersion=0", Some(true)),
+            ("resourceVersion=7", None),
+            ("sendInitialEvents=false&resourceVersionMatch=NotOlderThan", Some(false)),
+            ("resourceVersion=7&continue=x", None),
+        ] {
+            assert_eq!(asked(text).unwrap().initial, initial, "{text}");
+        }
+        assert_eq!(
+            asked("continue=x").unwrap_err().message,
+            "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is \
+             forbidden when continue is provided"
         );
     }
 

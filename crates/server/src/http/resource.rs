@@ -20,7 +20,7 @@ use super::table::Include;
 use super::{Body, State, subresource, watch};
 use crate::registry::{
     Call, DeleteOptions, Deleted, Options, PatchType, Scope, Start, Warnings, check_fields, meta,
-    no_such_resource,
+    no_such_resource, uncached,
 };
 use crate::request::{Attributes, RequestInfo, User};
 
@@ -161,7 +161,8 @@ impl Context<'_> {
 
     async fn get(&mut self) -> Result<Response<Body>, Status> {
         let accept = self.accept(Route::One)?;
-        let at_least = options::revision(self.info.query.text("resourceVersion"), "")?;
+        let said = if uncached(&self.call.kind) { "invalid resource version: " } else { "" };
+        let at_least = options::revision(self.info.query.text("resourceVersion"), said)?;
         let record = self.state.registry.get(&self.call, at_least).await?;
         Ok(self.object(accept, &record, StatusCode::OK))
     }

@@ -1,9 +1,9 @@
 //! Subresources whose bodies are not the object itself: scale, binding, eviction,
 //! token, and the streaming ones that a node answers.
 
-use carrack_api::Value;
 use carrack_api::schema::TypeId;
 use carrack_api::status::Status;
+use carrack_api::{Value, defaults, managed};
 use http::{Response, StatusCode};
 
 use super::accept::{Form, Route};
@@ -123,7 +123,12 @@ async fn act(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
     let registry = &context.state.registry;
     let action = registry.action(&name).cloned().ok_or_else(no_such_resource)?;
     context.read_options("CreateOptions")?;
-    let body = body(context)?;
+    let mut body = body(context)?;
+    let (root, api_version, kind, _) = body_type(context)?;
+    let schema = carrack_api::facts::schema();
+    let types = managed::Types::alone(&schema, root, &api_version, &kind);
+    defaults::default_type(root, &mut body);
+    registry.manage_body(&context.call, &types, &api_version, &mut body);
     let answer = action.act(&context.call, registry, body).await?;
     Ok(output::typed(accept, &answer, StatusCode::CREATED))
 }

@@ -13,8 +13,8 @@ pub(crate) enum Generation {
     Spec,
     /// As `Spec`, and annotations.
     SpecAndAnnotations,
-    /// As `Spec`, and labels, annotations, owners and finalizers.
-    Everything,
+    /// As `Spec`, and labels.
+    SpecAndLabels,
     /// Set to 1 on creation, never raised.
     Fixed,
     /// Not set on creation; as `Spec` from then on.
@@ -28,7 +28,7 @@ pub(crate) fn generation(kind: &Kind) -> Generation {
     }
     match &*kind.resource {
         "deployments.apps" => Generation::SpecAndAnnotations,
-        "endpointslices.discovery.k8s.io" => Generation::Everything,
+        "endpointslices.discovery.k8s.io" => Generation::SpecAndLabels,
         "priorityclasses.scheduling.k8s.io" => Generation::Fixed,
         "csidrivers.storage.k8s.io" => Generation::Later,
         "pods"
@@ -67,10 +67,7 @@ impl Generation {
             Self::None | Self::Fixed => false,
             Self::Spec | Self::Later => rest_differs(new, old),
             Self::SpecAndAnnotations => rest_differs(new, old) || meta("annotations"),
-            Self::Everything => {
-                rest_differs(new, old)
-                    || ["labels", "annotations", "ownerReferences", "finalizers"].iter().any(|f| meta(f))
-            }
+            Self::SpecAndLabels => rest_differs(new, old) || meta("labels"),
         }
     }
 }
@@ -138,6 +135,12 @@ pub(crate) fn unsynced(kind: &Kind, namespace: &str) -> bool {
     }
 }
 
+/// Whether upstream reads a kind from its store and not from a cache, which words some
+/// refusals otherwise and pages what any revision will do for.
+pub(crate) fn uncached(kind: &Kind) -> bool {
+    &*kind.resource == "events"
+}
+
 /// Whether dependents are orphaned when a deletion does not say (jobs and
 /// replication controllers, for clients that are older than the garbage collector).
 pub(crate) fn orphans_by_default(kind: &Kind) -> bool {
@@ -156,15 +159,19 @@ mod tests {
         let check = |change: &dyn Fn(&mut Value), expect: [bool; 4]| {
             let mut new = old.clone();
             change(&mut new);
-            let seen =
-                [Generation::None, Generation::Spec, Generation::SpecAndAnnotations, Generation::Everything]
-                    .map(|g| g.raised(&new, &old));
+            let seen = [
+                Generation::None,
+                Generation::Spec,
+                Generation::SpecAndAnnotations,
+                Generation::SpecAndLabels,
+            ]
+            .map(|g| g.raised(&new, &old));
             assert_eq!(seen, expect, "{new}");
         };
         check(&|_| {}, [false; 4]);
         check(&|new| new["status"]["x"] = 2.into(), [false; 4]);
         check(&|new| new["spec"]["replicas"] = 2.into(), [false, true, true, true]);
-        check(&|new| new["metadata"]["annotations"]["a"] = "2".into(), [false, false, true, true]);
+        check(&|new| new["metadata"]["annotations"]["a"] = "2".into(), [false, false, true, false]);
         check(&|new| new["metadata"]["labels"] = json!({"a": "2"}), [false, false, false, true]);
     }
 }

@@ -8,14 +8,23 @@ use serde_json::json;
 use super::call::Call;
 use super::{Registry, meta};
 use crate::clock::rfc3339;
+use crate::seams::Operation;
 
 impl Registry {
     /// Binds the call's pod as a `Binding` says.
     ///
     /// # Errors
-    /// 404 without the pod, 409 when it is bound or being deleted, 422 for a target
-    /// that is no node.
+    /// 404 without the namespace or the pod, 400 for a binding of another name, 409 when the
+    /// pod is bound or being deleted, 500 (as upstream has it) for a target that is no node.
     pub async fn bind(&self, call: &Call, binding: &Value) -> Result<(), Status> {
+        if let Some((bindings, version)) = self.kinds().resource("", "v1", "bindings") {
+            let (kind, subresource) = (bindings.clone(), "".into());
+            let call = Call { kind, version, subresource, ..call.clone() };
+            self.mutate(&call, Operation::Create, None, &mut binding.clone()).await?;
+        }
+        if meta::text(binding, "name") != &*call.name {
+            return Err(Status::bad_request("name in URL does not match name in Binding object"));
+        }
         let target = &binding["target"];
         let node = target["name"].as_str().unwrap_or_default();
         check_target(target, node)?;
@@ -36,6 +45,10 @@ impl Registry {
             }
             if let Some(assigned) = pod["spec"]["nodeName"].as_str().filter(|name| !name.is_empty()) {
                 let detail = format!("pod {} is already assigned to node {assigned:?}", call.name);
+                return Err(conflict(call, &detail));
+            }
+            if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
+                let detail = format!("pod {} has non-empty .spec.schedulingGates", call.name);
                 return Err(conflict(call, &detail));
             }
             for (field, given) in [("uid", &uid), ("resourceVersion", &version)] {

@@ -131,7 +131,12 @@ impl Call {
 
     /// 404 for the named object.
     pub fn not_found(&self) -> Status {
-        Status::not_found(&self.kind.group, &self.kind.plural, &self.name)
+        // (One kind's registry says its own name in the singular.)
+        let said = match &*self.kind.resource {
+            "componentstatuses" => "componentstatus",
+            _ => &*self.kind.plural,
+        };
+        Status::not_found(&self.kind.group, said, &self.name)
     }
 
     /// 409 for a stale resourceVersion.

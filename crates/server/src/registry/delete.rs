@@ -172,7 +172,8 @@ impl Registry {
                 Some(asked) if asked < pending => shorten(call, object, pending, asked),
                 _ => return Outcome::AlreadyGoing,
             }
-        } else if !already {
+        } else {
+            // (Whoever asks again may say otherwise, until the collector has acted.)
             adjust_finalizers(call, options, object);
         }
         let grace = match removal {
@@ -270,7 +271,7 @@ fn check_preconditions(call: &Call, options: &DeleteOptions, current: &Record) -
         return check_namespace(call, options, current);
     }
     let conflict =
-        |detail: String| Err(Status::conflict(&call.kind.group, &call.kind.kind, &call.name, &detail));
+        |detail: String| Err(Status::conflict(&call.kind.stored_group, &call.kind.kind, &call.name, &detail));
     let uid = &current.header().uid;
     if let Some(wanted) = options.uid.as_ref().filter(|wanted| *wanted != uid) {
         return conflict(format!(

@@ -37,6 +37,7 @@ use carrack_store::Store;
 use jiff::Timestamp;
 use tokio::sync::watch as watch_channel;
 
+pub(crate) use behaviour::uncached;
 pub use call::{Call, FieldValidation, Options, Warnings};
 pub use delete::{DeleteOptions, Deleted, Propagation};
 pub use expiry::expire_events;

@@ -10,6 +10,7 @@ use carrack_api::{Kind, Record, Revision};
 use carrack_store::Snapshot;
 
 use super::Registry;
+use super::behaviour;
 use super::call::Call;
 use super::pages::{self, Token};
 
@@ -151,7 +152,7 @@ impl Registry {
     /// # Errors
     /// 404; 504 when `at_least` is not reached in time.
     pub async fn get(&self, call: &Call, at_least: Option<Revision>) -> Result<Arc<Record>, Status> {
-        self.fresh(at_least).await?;
+        self.fresh_of(&call.kind, at_least).await?;
         self.store.get(&call.key()).ok_or_else(|| call.not_found())
     }
 
@@ -201,13 +202,13 @@ impl Registry {
         let resource = &call.kind.resource;
         match (options.revision, options.revision_match) {
             (Some(revision), Some(VersionMatch::Exact)) => {
-                self.fresh(Some(revision)).await?;
+                self.fresh_of(&call.kind, Some(revision)).await?;
                 let too_old = || Status::expired("The resourceVersion for the provided list is too old.");
                 self.snapshot_at(resource, revision).ok_or_else(too_old)
             }
             (Some(0), _) => Ok(self.store.snapshot(resource)),
             (Some(revision), _) => {
-                self.fresh(Some(revision)).await?;
+                self.fresh_of(&call.kind, Some(revision)).await?;
                 Ok(self.store.snapshot(resource))
             }
             (None, _) => self.newest(&call.kind).await,
@@ -225,6 +226,17 @@ impl Registry {
     }
 
     /// Waits until the store has reached a revision; `None` is "every acknowledged write".
+    async fn fresh_of(&self, kind: &Kind, at_least: Option<Revision>) -> Result<(), Status> {
+        let mut result = self.fresh(at_least).await;
+        if let Err(status) = &mut result
+            && behaviour::uncached(kind)
+        {
+            // No cache will have caught up in a second.
+            status.details.as_object_mut().map(|details| details.remove("retryAfterSeconds"));
+        }
+        result
+    }
+
     pub(crate) async fn fresh(&self, at_least: Option<Revision>) -> Result<(), Status> {
         let Some(revision) = at_least else {
             self.store.read_barrier().await.map_err(Status::internal)?;

@@ -213,6 +213,18 @@ impl Registry {
         managed::update(&types, &call.managed_write(&api_version, &time), old, object);
     }
 
+    /// The same for a body of another type than the call's kind.
+    pub(crate) fn manage_body(
+        &self,
+        call: &Call,
+        types: &managed::Types<'_>,
+        api_version: &str,
+        body: &mut Value,
+    ) {
+        let time = rfc3339(call.now);
+        managed::update(types, &call.managed_write(api_version, &time), None, body);
+    }
+
     /// The object as it will be stored.
     pub(crate) fn content(&self, call: &Call, object: Value) -> Result<Content, Status> {
         let kind = &*call.kind;
