@@ -97,6 +97,7 @@ async fn logs_come_from_the_node() {
     client.get(&format!("{pods}/web/log?container=none")).await.expect(400);
     let nothing_yet = client.get(&format!("{pods}/floating/log")).await;
     assert_eq!((nothing_yet.code, nothing_yet.body.len()), (204, 0));
+    assert_eq!(nothing_yet.headers["cache-control"], "no-cache, private");
     let metrics = client.get("/api/v1/nodes/n1/proxy/metrics/cadvisor?a=b").await;
     assert_eq!(&metrics.body[..], b"/metrics/cadvisor?a=b");
     let nowhere = client.get("/api/v1/nodes/n2/proxy/metrics").await.expect(500);

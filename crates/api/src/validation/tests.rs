@@ -151,6 +151,19 @@ fn a_changed_event_is_looked_at_by_the_names_of_its_group() {
 }
 
 #[test]
+fn images_of_a_changed_pod_are_asked_for_twice() {
+    let pod = |image: &str| {
+        json!({"metadata": {"name": "p", "namespace": "n", "uid": "u", "resourceVersion": "1"}, "spec": {
+            "containers": [{"name": "c", "image": image, "terminationMessagePolicy": "File"}]}})
+    };
+    for (image, expect) in [("j", 0), ("", 2), (" j", 2)] {
+        let errors = updated("", "v1", "pods", &pod(image), &pod("i"));
+        let about = errors.iter().filter(|error| error.starts_with("spec.containers[0].image:")).count();
+        assert_eq!(about, expect, "{errors:?}");
+    }
+}
+
+#[test]
 fn where_a_pod_that_waits_may_go_can_be_narrowed() {
     let term = |expressions: Value| {
         json!({"requiredDuringSchedulingIgnoredDuringExecution": {

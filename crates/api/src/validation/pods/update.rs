@@ -24,6 +24,7 @@ pub fn validate(new: &Value, old: &Value, errors: &mut Errors) {
             errors.push(Error::forbidden(&path.child(list), "pod updates may not add or remove containers"));
             return;
         }
+        images(items(spec, list), &path.child(list), errors);
     }
     if deadline(spec, before, &path.child("activeDeadlineSeconds"), errors) {
         return;
@@ -37,6 +38,22 @@ pub fn validate(new: &Value, old: &Value, errors: &mut Errors) {
             difference("core.PodSpec", before, &munged)
         );
         errors.push(Error::forbidden(&path, &detail));
+    }
+}
+
+/// Images, which alone of a container may change; what is said of a new pod is said again.
+fn images(containers: &[Value], path: &Path<'_>, errors: &mut Errors) {
+    for (at, container) in containers.iter().enumerate() {
+        if full(errors) {
+            break;
+        }
+        let (path, image) = (path.index(at), text(container, "image"));
+        if image.is_empty() {
+            errors.push(Error::required(&path.child("image"), ""));
+        } else if image.trim() != image {
+            let detail = "must not have leading or trailing whitespace";
+            errors.push(Error::invalid(&path.child("image"), image, detail));
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use carrack_api::status::Status;
 use carrack_api::{Key, Kind, Value};
 use futures::StreamExt;
-use http::header::{CONNECTION, HOST, HeaderName, UPGRADE};
+use http::header::{CACHE_CONTROL, CONNECTION, HOST, HeaderName, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -113,6 +113,7 @@ where
     let Some(target) = target::of(&call, &object, info)? else {
         let mut nothing = Response::new(Body::empty());
         *nothing.status_mut() = StatusCode::NO_CONTENT;
+        nothing.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
         return Ok(nothing);
     };
     let body: Outgoing = match parts.method {
