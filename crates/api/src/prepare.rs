@@ -85,6 +85,20 @@ pub fn cluster_ips(spec: &mut Value) {
     }
 }
 
+/// Fills in what upstream's defaults add when a new object is read back, which its rules do
+/// not see: a Job without labels has its template's, of which the server has made some.
+pub fn read_back(kind: &Kind, object: &mut Value) {
+    if &*kind.resource != "jobs.batch" {
+        return;
+    }
+    let own = get(&object["metadata"], "labels").and_then(Value::as_object);
+    if own.is_none_or(Map::is_empty)
+        && let Some(labels) = get(&object["spec"]["template"]["metadata"], "labels").cloned()
+    {
+        object["metadata"]["labels"] = labels;
+    }
+}
+
 /// Prepares an object that replaces `old`; status and spec are already kept apart.
 pub fn update(kind: &Kind, request: &Request<'_>, new: &mut Value, old: &Value) {
     if kind.custom {
@@ -198,10 +212,8 @@ fn job_selector(job: &mut Value) {
     let labels = labels.clone();
     let selector = object_mut(object_mut(spec, "selector"), "matchLabels");
     default(selector, "batch.kubernetes.io/controller-uid", uid.as_str());
-    // A Job without labels of its own has its template's, also these.
-    let own =
-        get(&job["metadata"], "labels").filter(|own| own.as_object().is_some_and(|own| !own.is_empty()));
-    if own.is_none() || own == given.as_ref() {
+    // A Job that took its template's labels for its own has these too.
+    if given.is_some() && job["metadata"].get("labels") == given.as_ref() {
         job["metadata"]["labels"] = labels;
     }
 }
@@ -393,6 +405,11 @@ mod tests {
         assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
         let service = json!({"metadata": {}, "spec": {"clusterIP": "10.96.0.7"}});
         assert_eq!(created(("", "v1", "services"), service)["spec"]["clusterIPs"], json!(["10.96.0.7"]));
+        assert_eq!(job["metadata"].get("labels"), None);
+        let mut read = job.clone();
+        let kinds = kinds::builtin();
+        read_back(kinds.resource("batch", "v1", "jobs").unwrap().0, &mut read);
+        assert_eq!(read["metadata"]["labels"], job["spec"]["template"]["metadata"]["labels"]);
         let claim = |spec: Value| {
             created(("", "v1", "persistentvolumeclaims"), json!({"metadata": {}, "spec": spec}))["spec"]
                 .clone()

@@ -25,7 +25,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("api.core.v1.ObjectFieldSelector", |selector| default_text(selector, "apiVersion", "v1")),
     ("api.core.v1.PersistentVolume", persistent_volume),
     ("api.core.v1.PersistentVolumeClaim", |claim| default_text(&mut claim["status"], "phase", "Pending")),
-    ("api.core.v1.PersistentVolumeClaimSpec", |spec| default_text(spec, "volumeMode", "Filesystem")),
+    ("api.core.v1.PersistentVolumeClaimSpec", |spec| default(spec, "volumeMode", "Filesystem")),
     ("api.core.v1.Pod", pod),
     ("api.core.v1.PodSpec", pod_spec),
     ("api.core.v1.PodStatus", pod_status),
@@ -122,7 +122,7 @@ fn pod_status(status: &mut Value) {
 fn persistent_volume(volume: &mut Value) {
     default_text(&mut volume["status"], "phase", "Pending");
     default_text(&mut volume["spec"], "persistentVolumeReclaimPolicy", "Retain");
-    default_text(&mut volume["spec"], "volumeMode", "Filesystem");
+    default(&mut volume["spec"], "volumeMode", "Filesystem");
 }
 
 /// Requests default to limits.

@@ -301,16 +301,8 @@ pub fn lease(lease: &Value, errors: &mut Errors) {
     }
 }
 
-/// Rules of an Event in the core group's form; `new_api` when it came through
-/// `events.k8s.io`.
-pub fn event(event: &Value, new_api: bool, errors: &mut Errors) {
-    any_event(event, new_api, errors);
-    if new_api {
-        new_event(event, errors);
-    }
-}
-
-/// Rules that hold of old and new Events, which only call one field by different names.
+/// Rules of an Event in the core group's form, old or new; `new_api`, when it came through
+/// `events.k8s.io`, only gives one field another name.
 pub fn any_event(event: &Value, new_api: bool, errors: &mut Errors) {
     let namespace = text_at(event, &["metadata", "namespace"]);
     let about = text_at(event, &["involvedObject", "namespace"]);
@@ -349,7 +341,8 @@ pub fn any_event(event: &Value, new_api: bool, errors: &mut Errors) {
     invalid_each(errors, &root("namespace"), namespace, names::dns_subdomain(namespace));
 }
 
-fn new_event(event: &Value, errors: &mut Errors) {
+/// What newer rules ask of a new Event besides.
+pub fn new_event(event: &Value, errors: &mut Errors) {
     series(event, errors);
     if get(event, "eventTime").is_none() {
         errors.push(Error::required(&Path::ROOT.child("eventTime"), ""));

@@ -46,12 +46,17 @@ use table::Step;
 /// Rules for a new object.
 pub fn validate_create(kind: &Kind, object: &Value) -> Errors {
     let mut errors = Errors::new();
-    if (&*kind.group, &*kind.kind) == ("", "Event") {
-        // Older Events have rules of their own for metadata, which are next to none.
-        core::event(object, false, &mut errors);
-        if !errors.is_empty() {
-            return errors;
+    match (&*kind.group, &*kind.kind) {
+        ("", "Event") => {
+            // Older Events have rules of their own for metadata, which are next to none.
+            core::any_event(object, false, &mut errors);
+            if !errors.is_empty() {
+                return errors;
+            }
         }
+        // Newer ones are held to the old rules first.
+        ("events.k8s.io", "Event") => core::any_event(&stored_event(object), true, &mut errors),
+        _ => {}
     }
     let rules = table::of(kind);
     if rules.is_none_or(|rules| !rules.late_metadata) {

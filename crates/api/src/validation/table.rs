@@ -121,7 +121,7 @@ pub fn of(kind: &Kind) -> Option<&'static Rules> {
             rules!(update: &[Own(|new, _, errors| core::any_event(new, false, errors))])
         }
         ("events.k8s.io", "Event") => rules!(
-            create: |object, errors| core::event(&super::stored_event(object), true, errors),
+            create: |object, errors| core::new_event(&super::stored_event(object), errors),
             update: &[
                 Own(|new, _, errors| core::any_event(&super::stored_event(new), true, errors)),
                 Changed,
@@ -151,12 +151,12 @@ pub fn of(kind: &Kind) -> Option<&'static Rules> {
         ),
         ("", "Service") => rules!(
             create: services::create,
-            update: &[Changed, Own(services::update), Metadata, Create],
+            update: &[Changed, Own(services::update), Create],
             status: |new, _, errors| services::status(new, errors),
         ),
         ("", "Endpoints") => rules!(
             create: network::endpoints,
-            update: &[Changed, Own(|new, old, errors| {
+            update: &[Changed, Metadata, Own(|new, old, errors| {
                 if !crate::tree::same_field(new, old, "subsets") {
                     network::endpoints(new, errors);
                 }

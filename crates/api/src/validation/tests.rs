@@ -164,6 +164,18 @@ fn images_of_a_changed_pod_are_asked_for_twice() {
 }
 
 #[test]
+fn services_and_endpoints_repeat_what_upstream_repeats() {
+    let old = json!({"metadata": {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1"}});
+    let new = with(&old, &json!({"metadata": {"labels": {"-": "v"}, "generateName": "a.b"}}));
+    for (plural, labels) in [("services", 3), ("endpoints", 4)] {
+        let errors = updated("", "v1", plural, &new, &old);
+        let about = |field: &str| errors.iter().filter(|error| error.starts_with(field)).count();
+        let seen = (about("metadata.labels:"), about("metadata.generateName:"));
+        assert_eq!(seen, (labels, 0), "{plural}: {errors:?}");
+    }
+}
+
+#[test]
 fn where_a_pod_that_waits_may_go_can_be_narrowed() {
     let term = |expressions: Value| {
         json!({"requiredDuringSchedulingIgnoredDuringExecution": {

@@ -339,6 +339,15 @@ fn said(text: &str, clock: &Clock) -> String {
         } else if let Some(after) = rest.strip_prefix(HASH) {
             out.push_str(HASH);
             rest = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+        } else if let Some(after) = rest.strip_prefix(NODE_PORT) {
+            let port = after.get(..5).and_then(|port| port.parse().ok());
+            let own = port.is_some_and(|port: i64| (30_000..33_000).contains(&port));
+            out.push_str(NODE_PORT);
+            out.push_str(if own { "PORT" } else { "" });
+            rest = if own { &after[5..] } else { after };
+        } else if let Some(after) = rest.strip_prefix(ADDRESSES) {
+            out.push_str("ADDRESS");
+            rest = after.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
         } else if let Some(after) = rest.strip_prefix(VOLUME) {
             out.push_str(VOLUME);
             out.push('…');
@@ -355,6 +364,11 @@ fn said(text: &str, clock: &Clock) -> String {
 const FINGERPRINT: &str = "X509SHA256=";
 /// What comes before the digest of a document of OpenAPI.
 const HASH: &str = "?hash=";
+/// What comes before a port of the nodes in an object that an error shows (`nodePort`,
+/// `healthCheckNodePort`).
+const NODE_PORT: &str = "odePort\\\":";
+/// How the addresses begin that a server gives to services.
+const ADDRESSES: &str = "10.96.";
 /// What the volumes of tokens are called, before a generated ending.
 const VOLUME: &str = "kube-api-access-";
 

@@ -67,12 +67,13 @@ impl Registry {
     async fn finish_create(
         &self,
         call: &Call,
-        object: Value,
+        mut object: Value,
         generate: Option<&str>,
     ) -> Result<Written, Status> {
         self.validate(call, &object, None)?;
         self.admit(call, Operation::Create, None, Some(&object)).await?;
         let reserved = self.reserve(call, Operation::Create, None, &object).await?;
+        prepare::read_back(&call.kind, &mut object);
         let result = self.store_new(call, object, generate).await;
         reserved.end(result.is_ok() && !call.options.dry_run).await;
         result
