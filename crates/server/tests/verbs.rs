@@ -191,6 +191,16 @@ async fn pods_bind_and_go_gracefully() {
 }
 
 #[tokio::test]
+async fn what_no_route_takes_is_not_warned_of() {
+    let client = Client::builtin();
+    let endpoints = "/api/v1/namespaces/default/endpoints";
+    for (accept, code, warnings) in [("application/json", 200, 1), ("text/plain", 406, 0)] {
+        let answer = client.send("GET", endpoints, &[("accept", accept)], "").await;
+        assert_eq!((answer.code, answer.warnings().len()), (code, warnings), "{accept}");
+    }
+}
+
+#[tokio::test]
 async fn pods_with_gates_are_not_bound() {
     let client = Client::builtin();
     let pods = "/api/v1/namespaces/default/pods";

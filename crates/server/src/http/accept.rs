@@ -331,6 +331,11 @@ pub(crate) fn indented(json: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Whether upstream's router itself refuses a request, before whoever would warn of anything.
+pub(crate) fn is_unrouted(status: &Status) -> bool {
+    status.code == 406 && status.message.starts_with("406: ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use serde_json::json;
 
-use super::accept::{Accept, Route};
+use super::accept::{self, Accept, Route};
 use super::input::{self, Encoding};
 use super::options;
 use super::output::{self, View};
@@ -81,6 +81,9 @@ pub(crate) async fn answer(
         }
         Err(status) => Err(status),
     };
+    if response.as_ref().is_err_and(accept::is_unrouted) {
+        warnings.take();
+    }
     let mut response = response.unwrap_or_else(|status| output::failure(&status));
     output::warn(&mut response, &warnings.take());
     Ok(response)
