@@ -35,6 +35,13 @@ fn at(name: &str) -> String {
 }
 
 async fn create(client: &Client, name: &str, owners: &[Value], finalizers: &[&str]) -> Value {
+    // A server that has just come up makes its first namespaces meanwhile.
+    let there = async {
+        while ask(client, "GET", "/api/v1/namespaces/default", &Value::Null).await.0 == 404 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, there).await.expect("the namespace default");
     let meta = json!({"name": name, "ownerReferences": owners, "finalizers": finalizers});
     let (code, made) = ask(client, "POST", MAPS, &json!({ "metadata": meta })).await;
     assert_eq!(code, 201, "{made}");
