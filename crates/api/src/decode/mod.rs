@@ -30,7 +30,7 @@ use seed::Context;
 pub(crate) use path::describe;
 pub use presence::forget_empty;
 pub(crate) use presence::{complete, settle, zero};
-pub(crate) use seed::{MAX_COLLECTIONS, TOO_MANY, base64_error};
+pub(crate) use seed::{MAX_COLLECTIONS, MAX_FINDINGS, TOO_MANY, base64_error};
 
 /// A decoded body.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -17,7 +17,7 @@ use crate::go::quoted;
 use crate::schema::{Field, Object, Schema, Ty, TypeId};
 
 /// Strictness findings kept; more say nothing new.
-const MAX_FINDINGS: usize = 100;
+pub(crate) const MAX_FINDINGS: usize = 100;
 /// Objects and lists that a body may hold.
 pub(crate) const MAX_COLLECTIONS: usize = 50_000;
 pub(crate) const TOO_MANY: &str = "the body holds more than 50000 objects and lists";

@@ -21,6 +21,7 @@ pub(crate) use show::go_text;
 use crate::Kind;
 use crate::decode::{self, Decoded};
 use crate::field;
+use crate::go::quoted;
 use crate::schema::{Schema, TypeId};
 use crate::status::Status;
 
@@ -193,7 +194,8 @@ impl Patched {
 fn unversioned(object: &Value) -> Decoded {
     let fields = object.as_object().into_iter().flat_map(Map::keys);
     let unknown = fields.filter(|field| !["apiVersion", "kind"].contains(&field.as_str()));
-    let strict = unknown.map(|field| format!("unknown field {field:?}")).collect();
+    let strict = unknown.map(|field| format!("unknown field {}", quoted(field)));
+    let strict = strict.take(decode::MAX_FINDINGS).collect();
     Decoded { value: Value::Object(Map::new()), strict }
 }
 
