@@ -31,7 +31,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
-mod tree;
+pub mod tree;
 mod unified;
 pub mod validation;
 pub mod warnings;

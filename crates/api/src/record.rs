@@ -137,6 +137,16 @@ impl Content {
     /// object whose `metadata` is an object with at least one field, which every
     /// decoded write is.
     pub fn encode<S: AsRef<str>>(object: &Value, selectable: &[S]) -> Option<Self> {
+        Self::encode_managed(object, selectable, None)
+    }
+
+    /// The same with `managed`, a JSON array or nothing, in place of the object's own
+    /// managedFields.
+    pub fn encode_managed<S: AsRef<str>>(
+        object: &Value,
+        selectable: &[S],
+        managed: Option<&[u8]>,
+    ) -> Option<Self> {
         let top = object.as_object()?;
         let meta = top.get("metadata")?.as_object()?;
         let header = Header::read(top, meta, selectable);
@@ -147,13 +157,41 @@ impl Content {
             return None;
         }
         let managed_at = body.len() as u32;
-        if let Some(managed) = meta.get("managedFields").filter(|m| !m.is_null()) {
-            write_value(&mut body, managed);
+        match managed {
+            Some(managed) => body.extend_from_slice(managed),
+            None => meta
+                .get("managedFields")
+                .filter(|managed| !managed.is_null())
+                .into_iter()
+                .for_each(|managed| write_value(&mut body, managed)),
         }
         let rest_at = body.len() as u32;
         write_fields(&mut body, top, &["apiVersion", "kind", "metadata"], true);
         let body = Bytes::copy_from_slice(&body);
         Some(Self { header: Arc::new(header), body, managed_at, rest_at, projection: Projection::default() })
+    }
+
+    /// The same object with other metadata; its managedFields and all that comes after
+    /// metadata stay as they are, and are not encoded again. Nothing by which the kind's
+    /// objects are selected may be among what is other. `None` when `meta` has no field.
+    pub fn with_meta(&self, meta: &Map<String, Value>) -> Option<Self> {
+        let known = &*self.header;
+        let header = Header {
+            api_version: known.api_version.clone(),
+            kind: known.kind.clone(),
+            fields: known.fields.clone(),
+            ..Header::read(&Map::new(), meta, &[""; 0])
+        };
+        let mut body = Vec::with_capacity(self.body.len() + 256);
+        write_fields(&mut body, meta, &["managedFields", "resourceVersion"], false);
+        if body.is_empty() {
+            return None;
+        }
+        let managed_at = body.len() as u32;
+        let rest_at = managed_at + self.rest_at - self.managed_at;
+        body.extend_from_slice(&self.body[self.managed_at as usize..]);
+        let projection = Projection::default();
+        Some(Self { header: Arc::new(header), body: body.into(), managed_at, rest_at, projection })
     }
 
     /// Puts content back together from what a backend stored; `None` when the
@@ -449,6 +487,19 @@ mod tests {
         assert_eq!(bare.get("kind"), None);
         assert_eq!(bare["metadata"]["resourceVersion"], "9");
         assert_eq!(Record::from_wire("pods", &pod(), &["spec.nodeName"; 0]).unwrap().key, record.key);
+    }
+
+    #[test]
+    fn other_metadata_leaves_the_rest() {
+        let mut object = pod();
+        let content = Content::encode(&object, &["spec.nodeName"]).unwrap();
+        let meta = object["metadata"].as_object_mut().unwrap();
+        meta.remove("finalizers");
+        meta.insert("deletionTimestamp".into(), "2026-01-01T00:00:00Z".into());
+        let other = content.with_meta(object["metadata"].as_object().unwrap()).unwrap();
+        assert_eq!(other, Content::encode(&object, &["spec.nodeName"]).unwrap());
+        assert!(other.header.deleting && other.header.finalizers.is_empty());
+        assert_eq!(content.with_meta(&Map::new()), None);
     }
 
     #[test]

@@ -13,6 +13,15 @@ pub fn at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(object, |at, field| get(at, field))
 }
 
+/// The value at a pointer such as `/spec/containers/0`, whose fields have neither `~` nor
+/// `/` in their names. (`Value::pointer`, which unescapes each of them, allocates.)
+pub fn pointer<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
+    pointer.split('/').skip(1).try_fold(value, |at, step| match at {
+        Value::Array(items) => items.get(step.parse::<usize>().ok()?),
+        _ => at.get(step),
+    })
+}
+
 /// The text of a field; empty when there is none.
 pub fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object.get(field).and_then(Value::as_str).unwrap_or_default()

@@ -190,6 +190,14 @@ pub(super) fn into_list(mut entries: Vec<Entry>) -> Option<Value> {
     (!entries.is_empty()).then(|| entries.into_iter().map(Entry::into_value).collect())
 }
 
+/// The list, as JSON, with the one entry of a write that is no apply; `fields` is its set.
+pub(super) fn list_of_one(write: &Write<'_>, fields: &[u8]) -> Vec<u8> {
+    let entry = Entry::new(write, false, Set::new()).into_value();
+    let text = entry.to_string();
+    let (before, after) = text.split_once("\"fieldsV1\":{}").expect("every entry has fields");
+    [b"[", before.as_bytes(), b"\"fieldsV1\":", fields, after.as_bytes(), b"]"].concat()
+}
+
 /// Whether two lists of entries differ in nothing but times.
 pub fn same_but_times(a: &Value, b: &Value) -> bool {
     let (Some(a), Some(b)) = (a.as_array(), b.as_array()) else { return a == b };

@@ -15,6 +15,7 @@ mod conflict;
 mod entries;
 mod fields;
 mod last_applied;
+mod memo;
 mod merge;
 mod path;
 mod reconcile;
@@ -38,6 +39,7 @@ pub use apply::{Applied, apply};
 pub use config::{Config, NoConfig};
 pub use entries::same_but_times;
 pub use last_applied::set_last_applied;
+pub use memo::Memo;
 pub use scale::{ReplicasPaths, scale_to_parent, scale_to_subresource};
 pub use types::Types;
 

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use carrack_api::Value;
 use carrack_api::status::Status;
+use carrack_api::{Value, tree};
 use carrack_store::Store;
 use futures::future::BoxFuture;
 use serde_json::json;
@@ -45,7 +45,7 @@ impl ServiceAccount {
         pod["spec"]["serviceAccountName"] = name.as_str().into();
         pod["spec"]["serviceAccount"] = name.as_str().into();
         let account = self.account(request, pod, &name).await?;
-        let flag = |object: &Value, pointer: &str| object.pointer(pointer).and_then(Value::as_bool);
+        let flag = |object: &Value, pointer: &str| tree::pointer(object, pointer).and_then(Value::as_bool);
         let mounts = flag(pod, "/spec/automountServiceAccountToken")
             .or_else(|| flag(&account, "/automountServiceAccountToken"))
             .unwrap_or(true);
@@ -72,7 +72,8 @@ impl ServiceAccount {
             return Err(refuse(request, Some(pod), &detail));
         };
         let account = self.account(request, pod, name).await?;
-        let enforced = account.pointer("/metadata/annotations").and_then(|a| a.get(ENFORCE)?.as_str());
+        let enforced =
+            tree::pointer(&account, "/metadata/annotations").and_then(|a| a.get(ENFORCE)?.as_str());
         if !enforced.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")) {
             return Ok(());
         }

@@ -41,7 +41,7 @@ impl Registry {
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             meta::of(&mut object).remove(field);
         }
-        self.manage(call, None, &mut object);
+        let managed = self.manage_new(call, &mut object);
         forget_empty(call, &mut object);
         if call.kind.definition.as_ref().is_some_and(|definition| definition.terminating) {
             let detail = "create not allowed while custom resource definition is terminating";
@@ -59,22 +59,18 @@ impl Registry {
             Some(strategy) => strategy.begin_create(call, self, &mut object).await?,
             None => Finish::NOTHING,
         };
-        let result = self.finish_create(call, object, generated.then_some(&*generate)).await;
+        let new = New { object, generate: generated.then_some(&*generate), managed: managed.as_deref() };
+        let result = self.finish_create(call, new).await;
         finish.end(result.is_ok() && !call.options.dry_run).await;
         result
     }
 
-    async fn finish_create(
-        &self,
-        call: &Call,
-        mut object: Value,
-        generate: Option<&str>,
-    ) -> Result<Written, Status> {
-        self.validate(call, &object, None)?;
-        self.admit(call, Operation::Create, None, Some(&object)).await?;
-        let reserved = self.reserve(call, Operation::Create, None, &object).await?;
-        prepare::read_back(&call.kind, &mut object);
-        let result = self.store_new(call, object, generate).await;
+    async fn finish_create(&self, call: &Call, mut new: New<'_>) -> Result<Written, Status> {
+        self.validate(call, &new.object, None)?;
+        self.admit(call, Operation::Create, None, Some(&new.object)).await?;
+        let reserved = self.reserve(call, Operation::Create, None, &new.object).await?;
+        prepare::read_back(&call.kind, &mut new.object);
+        let result = self.store_new(call, new).await;
         reserved.end(result.is_ok() && !call.options.dry_run).await;
         result
     }
@@ -93,18 +89,14 @@ impl Registry {
         }
     }
 
-    async fn store_new(
-        &self,
-        call: &Call,
-        mut object: Value,
-        generate: Option<&str>,
-    ) -> Result<Written, Status> {
+    async fn store_new(&self, call: &Call, new: New<'_>) -> Result<Written, Status> {
+        let New { mut object, generate, managed } = new;
         let mut attempt = 1;
         loop {
             let name = meta::text(&object, "name").to_owned();
             let again = generate.filter(|_| attempt < GENERATED_NAMES);
             let next = again.map(|_| object.clone());
-            let content = self.content(call, object)?;
+            let content = self.content_managed(call, object, managed)?;
             if call.options.dry_run {
                 let key = carrack_api::Key::new(&call.kind.resource, &call.namespace, &name);
                 if self.store.get(&key).is_some() {
@@ -125,6 +117,15 @@ impl Registry {
             }
         }
     }
+}
+
+/// An object on its way into the store.
+struct New<'a> {
+    object: Value,
+    /// `generateName`, where the name was made of it.
+    generate: Option<&'a str>,
+    /// managedFields that do not stand in the object.
+    managed: Option<&'a [u8]>,
 }
 
 fn exists(call: &Call, name: &str) -> Status {

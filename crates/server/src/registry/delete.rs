@@ -108,26 +108,17 @@ impl Registry {
         options: &DeleteOptions,
         current: &Arc<Record>,
     ) -> Result<Option<Deleted>, Status> {
-        let old = self.in_version(call, current)?;
-        self.admit(call, Operation::Delete, Some(&old), None).await?;
-        let mut object = old.clone();
+        let mut object = self.lean_in_version(call, current)?;
+        self.admit(call, Operation::Delete, Some(&object), None).await?;
         let stays = Ok(Some(Deleted { record: current.clone(), gone: false }));
-        let remains = match self.plan(call, options, &mut object) {
+        match self.plan(call, options, &mut object) {
             Outcome::AlreadyGoing => return stays,
-            Outcome::Marked => true,
-            Outcome::Now => false,
-        };
-        if !remains {
-            let removed = self.remove(call, current, &old).await?;
-            // Who asks is told of the deletion as it would have been stored.
-            return Ok(match removed {
-                Some(removed) if object != old => {
-                    let content = self.content(call, object)?;
-                    let record = Record { key: current.key.clone(), revision: current.revision, content };
-                    Some(Deleted { record: Arc::new(record), ..removed })
-                }
-                removed => removed,
-            });
+            Outcome::Marked => {}
+            Outcome::Now => return self.remove(call, current, &object).await,
+        }
+        if !current.content.managed().is_empty() {
+            let managed = serde_json::from_slice(current.content.managed()).map_err(Status::internal)?;
+            meta::of(&mut object).insert("managedFields".into(), managed);
         }
         let content = self.content(call, object)?;
         if content == current.content {
@@ -142,6 +133,8 @@ impl Registry {
         Ok(committed.ok().map(|done| Deleted { record: done.record, gone: false }))
     }
 
+    /// Removes what `object` is about to be. Who asks is told of the deletion as it would
+    /// have been stored, which may have changed metadata.
     async fn remove(
         &self,
         call: &Call,
@@ -154,7 +147,12 @@ impl Registry {
             }
             self.deleted(call, object).await;
         }
-        Ok(Some(Deleted { record: current.clone(), gone: true }))
+        let content = object["metadata"].as_object().and_then(|meta| current.content.with_meta(meta));
+        let record = match content.filter(|content| content.meta() != current.content.meta()) {
+            Some(content) => Arc::new(Record { content, ..Record::clone(current) }),
+            None => current.clone(),
+        };
+        Ok(Some(Deleted { record, gone: true }))
     }
 
     /// What the deletion makes of the object.

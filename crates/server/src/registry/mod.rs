@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use carrack_api::status::Status;
-use carrack_api::{Kinds, Record};
+use carrack_api::{Kinds, Record, managed};
 use carrack_store::Store;
 use jiff::Timestamp;
 use tokio::sync::watch as watch_channel;
@@ -62,6 +62,7 @@ pub struct Registry {
     actions: HashMap<Box<str>, Arc<dyn Action>>,
     admission: Vec<Arc<dyn Admission>>,
     pages: Pages,
+    outlines: managed::Memo,
 }
 
 /// Key in a Status's details that the edge moves to `metadata.continue`.
@@ -92,7 +93,8 @@ impl Registry {
         let Parts { store, clock, kinds, strategies, actions, admission } = parts;
         let (kinds, pages) = (ArcSwap::new(kinds), Pages::new(page_snapshots));
         let kinds_changed = watch_channel::Sender::new(());
-        Self { store, clock, kinds, kinds_changed, strategies, actions, admission, pages }
+        let outlines = managed::Memo::default();
+        Self { store, clock, kinds, kinds_changed, strategies, actions, admission, pages, outlines }
     }
 
     /// The store below. Writing to it goes past admission and validation: only for

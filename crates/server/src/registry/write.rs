@@ -68,7 +68,16 @@ impl Registry {
 
     /// The stored object in the call's version.
     pub(crate) fn in_version(&self, call: &Call, record: &Record) -> Result<Value, Status> {
-        let mut object = to_version(&call.kind, &call.api_version(), record.decode())?;
+        self.settled_in_version(call, record, record.decode())
+    }
+
+    /// As [`in_version`](Self::in_version), without managedFields.
+    pub(crate) fn lean_in_version(&self, call: &Call, record: &Record) -> Result<Value, Status> {
+        self.settled_in_version(call, record, record.decode_lean())
+    }
+
+    fn settled_in_version(&self, call: &Call, record: &Record, object: Value) -> Result<Value, Status> {
+        let mut object = to_version(&call.kind, &call.api_version(), object)?;
         settle(&call.kind, call.version, record, &mut object);
         Ok(object)
     }
@@ -201,6 +210,23 @@ impl Registry {
         Ok(())
     }
 
+    /// As [`manage`](Self::manage) for a new object: returns managedFields as JSON where
+    /// they are remembered of others like it, or else puts them into the object.
+    pub(super) fn manage_new(&self, call: &Call, object: &mut Value) -> Option<Vec<u8>> {
+        if call.options.tracked || &*call.subresource == "binding" {
+            return None;
+        }
+        let api_version = call.api_version();
+        let types = managed::Types::of(&call.kind, call.version, &api_version, &call.subresource);
+        let time = rfc3339(call.now);
+        let write = call.managed_write(&api_version, &time);
+        let remembered = self.outlines.created(&types, &write, object);
+        if remembered.is_none() {
+            managed::update(&types, &write, None, object);
+        }
+        remembered
+    }
+
     /// Records in managedFields what the call changed. What the server itself changes
     /// later on is nobody's.
     pub(crate) fn manage(&self, call: &Call, old: Option<&Value>, object: &mut Value) {
@@ -227,6 +253,16 @@ impl Registry {
 
     /// The object as it will be stored.
     pub(crate) fn content(&self, call: &Call, object: Value) -> Result<Content, Status> {
+        self.content_managed(call, object, None)
+    }
+
+    /// The same with managedFields that do not stand in the object.
+    pub(super) fn content_managed(
+        &self,
+        call: &Call,
+        object: Value,
+        managed: Option<&[u8]>,
+    ) -> Result<Content, Status> {
         let kind = &*call.kind;
         let mut object = to_version(kind, &stored_version(kind), object)?;
         let mut paths = Cow::Borrowed(&*kind.field_paths);
@@ -243,7 +279,8 @@ impl Registry {
                 *stamp = "=".into();
             }
         }
-        Content::encode(&object, &paths).ok_or_else(|| Status::bad_request("the object has no metadata"))
+        Content::encode_managed(&object, &paths, managed)
+            .ok_or_else(|| Status::bad_request("the object has no metadata"))
     }
 
     /// Commits a write; `Ok(Err(record))` is a conflict and holds what is there.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use carrack_api::Value;
+use carrack_api::{Value, tree};
 
 use super::policy::{Level, Standard};
 
@@ -298,7 +298,7 @@ fn probe_hosts(pod: Pod<'_>) -> Option<Finding> {
     const PLACES: [&str; 5] =
         ["/livenessProbe", "/readinessProbe", "/startupProbe", "/lifecycle/postStart", "/lifecycle/preStop"];
     fn hosts(container: &Value) -> impl Iterator<Item = &str> {
-        let handlers = PLACES.iter().filter_map(|place| container.pointer(place));
+        let handlers = PLACES.iter().filter_map(|place| tree::pointer(container, place));
         let hosts = handlers.flat_map(|handler| [&handler["httpGet"]["host"], &handler["tcpSocket"]["host"]]);
         hosts.filter_map(Value::as_str).filter(|host| !host.is_empty())
     }

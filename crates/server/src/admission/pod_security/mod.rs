@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use carrack_api::status::Status;
-use carrack_api::{Record, Value};
+use carrack_api::{Record, Value, tree};
 use carrack_store::Store;
 use futures::future::BoxFuture;
 
@@ -66,7 +66,7 @@ impl PodSecurity {
         if is_pod && request.old.is_some_and(|old| !significant(object, old)) {
             return Ok(());
         }
-        let Some(template) = object.pointer(path).filter(|template| template.is_object()) else {
+        let Some(template) = tree::pointer(object, path).filter(|template| template.is_object()) else {
             return Ok(());
         };
         let pod = Pod { meta: &template["metadata"], spec: &template["spec"] };

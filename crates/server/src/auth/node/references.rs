@@ -4,7 +4,7 @@
 //! `VisitPVSecretNames`: the list of places where a name can stand is complete, for a
 //! place forgotten here is a secret that its node cannot read.
 
-use carrack_api::Value;
+use carrack_api::{Value, tree};
 
 /// Marks a pod that a node made from a file of its own.
 pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -182,10 +182,10 @@ fn environment<'a>(pod: &'a Value, key: &str, whole: &str, names: &mut Vec<&'a s
 
 /// The items of the list at a pointer.
 pub(crate) fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
-    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+    tree::pointer(value, pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
 /// The text at a pointer, unless it is empty.
 pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
-    value.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
+    tree::pointer(value, pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
