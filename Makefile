@@ -17,7 +17,7 @@ help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 build: ## Build the release binary
-	@echo "building carrack (a first build takes a few minutes)"
+	@echo "building carrack (a first build takes ten minutes on two cores)"
 	cargo build --release --package carrack
 
 up: build ## Build Carrack and start a cluster with the example "hello" on this machine
@@ -55,18 +55,18 @@ fuzz: ## Feed every decoder mutated inputs within bounds of time and memory; RUN
 
 bench: build ## Compare with kube-apiserver + etcd and the null server on this machine
 	$(MAKE) $(addprefix $(UPSTREAM_BIN)/,kube-apiserver etcd kubectl)
-	CARRACK_BIN=$(RELEASE) cargo run --release --package carrack-lab --bin bench
+	CARRACK_BIN=$(RELEASE) cargo run --profile load --package carrack-lab --bin bench
 
 bench-node: build ## Start pods on a node of its own and watch what it costs when idle; ONE_BY_ONE, AT_ONCE, IDLE
-	cargo build --release --package carrack-lab --bins
-	CARRACK_BIN=$(abspath $(RELEASE)) cargo run --release --package carrack-lab --bin node
+	cargo build --profile load --package carrack-lab --bins
+	CARRACK_BIN=$(abspath $(RELEASE)) cargo run --profile load --package carrack-lab --bin node
 
 bench-scheduler: build ## How fast pods are placed, compared with kube-scheduler on this machine
 	$(MAKE) $(addprefix $(UPSTREAM_BIN)/,kube-apiserver etcd kubectl kube-scheduler)
-	CARRACK_BIN=$(RELEASE) cargo run --release --package carrack-lab --bin bench_scheduler
+	CARRACK_BIN=$(RELEASE) cargo run --profile load --package carrack-lab --bin bench_scheduler
 
 scale: build ## 5,000 simulated nodes, 100,000 pods, then pods coming and going; NODES, PODS, CHURN (seconds) choose others
-	CARRACK_BIN=$(abspath $(RELEASE)) NODES=$(NODES) PODS=$(PODS) CHURN=$(CHURN) cargo run --release --package carrack-lab --bin scale
+	CARRACK_BIN=$(abspath $(RELEASE)) NODES=$(NODES) PODS=$(PODS) CHURN=$(CHURN) cargo run --profile load --package carrack-lab --bin scale
 
 differential: ## Send the same requests to upstream's kube-apiserver and to Carrack; SEED, CASES, KINDS choose them
 	cargo build --package carrack

@@ -217,8 +217,8 @@ impl Merge<'_> {
     }
 }
 
-/// A copy of an object but for its managedFields, which are large.
-fn without_managed(object: &Value) -> Value {
+/// A copy of an object but for its managedFields, which are half of many an object.
+pub fn without_managed(object: &Value) -> Value {
     let Some(fields) = object.as_object() else { return object.clone() };
     let copy = fields.iter().map(|(name, value)| match value {
         Value::Object(meta) if name == "metadata" => {

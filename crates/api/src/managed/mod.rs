@@ -35,7 +35,7 @@ use serde_json::{Map, Value};
 use crate::decode;
 use crate::schema::Ty;
 
-pub use apply::{Applied, apply};
+pub use apply::{Applied, apply, without_managed};
 pub use config::{Config, NoConfig};
 pub use entries::same_but_times;
 pub use last_applied::set_last_applied;

@@ -2,7 +2,7 @@
 //! decoded like any body, and written by the loop of `update`.
 
 use carrack_api::status::Status;
-use carrack_api::{Value, patch};
+use carrack_api::{Value, managed, patch};
 
 use super::call::Call;
 use super::write::check_fields;
@@ -42,8 +42,9 @@ impl Registry {
         old: &Value,
     ) -> Result<Value, Status> {
         let version = &call.kind.versions[call.version];
+        let object = if leaves_managed(ty, body) { managed::without_managed(old) } else { old.clone() };
         let patched =
-            apply(&version.schema, version.root, ty, body, old.clone()).map_err(|error| about(&error))?;
+            apply(&version.schema, version.root, ty, body, object).map_err(|error| about(&error))?;
         let decoded = patched.decode_as(&call.kind, call.version, strict(call))?;
         check_fields(call, decoded.strict)?;
         let mut object = self.defaulted(call, decoded.value);
@@ -51,6 +52,13 @@ impl Registry {
         super::meta::check_name(call, &object)?;
         Ok(object)
     }
+}
+
+/// Whether a patch neither sees nor changes managedFields, so that they need not be patched and
+/// decoded: who owns what is worked out from the old object if the new one has none.
+fn leaves_managed(ty: PatchType, body: &[u8]) -> bool {
+    matches!(ty, PatchType::Merge | PatchType::Strategic)
+        && memchr::memmem::find(body, b"managedFields").is_none()
 }
 
 /// Whether unknown and duplicate fields are refused.
