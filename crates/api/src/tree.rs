@@ -95,10 +95,11 @@ pub fn default_text(object: &mut Value, field: &str, value: &str) {
     }
 }
 
-/// Whether two values are the same when null, absent, `{}` and `[]` are.
+/// Whether two decoded values are the same when null, absent and `[]` are. An empty object or
+/// text that decoding left is one that was pointed to, which is not an absent one.
 /// (apimachinery's `Semantic.DeepEqual`, but for quantities and times.)
 pub fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
-    match (a.filter(|v| !empty(v)), b.filter(|v| !empty(v))) {
+    match (a.filter(|v| !absent(v)), b.filter(|v| !absent(v))) {
         (None, None) => true,
         (Some(Value::Object(a)), Some(Value::Object(b))) => {
             a.keys().chain(b.keys()).all(|key| same(a.get(key), b.get(key)))
@@ -115,14 +116,8 @@ pub fn same_field(a: &Value, b: &Value, field: &str) -> bool {
     same(a.get(field), b.get(field))
 }
 
-fn empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.values().all(empty),
-        _ => false,
-    }
+fn absent(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
 }
 
 #[cfg(test)]
@@ -131,10 +126,13 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn nothing_is_the_same_as_empty() {
+    fn nothing_is_the_same_as_no_items() {
         for (a, b, expect) in [
             (json!({"a": null}), json!({}), true),
-            (json!({"a": [], "b": {}, "c": ""}), json!({}), true),
+            (json!({"a": []}), json!({}), true),
+            (json!({"a": {}}), json!({}), false),
+            (json!({"a": {"b": []}}), json!({"a": {}}), true),
+            (json!({"a": ""}), json!({}), false),
             (json!({"a": 0}), json!({}), false),
             (json!({"a": [{"b": null}]}), json!({"a": [{}]}), true),
             (json!({"a": [1]}), json!({"a": [1, 2]}), false),

@@ -11,6 +11,8 @@ mod resources;
 mod scheduling;
 mod security;
 mod status;
+#[cfg(test)]
+mod tests;
 pub(super) mod update;
 mod volumes;
 mod windows;
@@ -296,6 +298,17 @@ fn host_users_rules(spec: &Spec<'_>, path: &Path<'_>, errors: &mut Errors) {
     for (field, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
         if flag(spec.spec, field) {
             errors.push(Error::forbidden(&path.child(shown), detail));
+        }
+    }
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for (at, container) in items(spec.spec, list).iter().enumerate() {
+            if full(errors) {
+                break;
+            }
+            if !items(container, "volumeDevices").is_empty() {
+                let list = path.child(list);
+                errors.push(Error::forbidden(&list.index(at).child("volumeDevices"), detail));
+            }
         }
     }
 }

@@ -177,14 +177,27 @@ fn used_claims(spec: &Spec<'_>, resources: &Value, path: &Path<'_>, errors: &mut
 
 /// Requests and limits of a container, or of something like one.
 pub fn requirements(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
+    amounts(resources, container_resource_name, path, errors);
+}
+
+/// Requests and limits of things that have names such as these.
+fn amounts(resources: &Value, named: fn(&str, &Path<'_>, &mut Errors), path: &Path<'_>, errors: &mut Errors) {
     let (limits, requests) = (path.child("limits"), path.child("requests"));
-    list(&resources["limits"], &limits, errors);
+    for (name, value) in entries(resources, "limits") {
+        if full(errors) {
+            break;
+        }
+        let path = limits.key(name);
+        named(name, &path, errors);
+        amount(name, value, &path, errors);
+        huge_pages(name, value, &path, errors);
+    }
     for (name, value) in entries(resources, "requests") {
         if full(errors) {
             break;
         }
         let path = requests.key(name);
-        container_resource_name(name, &path, errors);
+        named(name, &path, errors);
         amount(name, value, &path, errors);
         let limit = get(&resources["limits"], name);
         match (quantity(value), limit.and_then(quantity)) {
@@ -205,10 +218,32 @@ pub fn requirements(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
             }
             _ => {}
         }
+        huge_pages(name, value, &path, errors);
     }
     let names = || entries(resources, "limits").chain(entries(resources, "requests")).map(|(name, _)| name);
     if names().any(huge) && !names().any(|name| ["cpu", "memory"].contains(&name)) {
         errors.push(Error::forbidden(path, "HugePages require cpu or memory"));
+    }
+}
+
+/// The name of something that pods share out among their containers.
+fn pod_resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
+    let before = errors.len();
+    known_resource_name(name, path, errors);
+    if errors.len() == before && !["cpu", "memory"].contains(&name) && !huge(name) {
+        errors.push(Error::not_supported(path, name, &["cpu", "hugepages-", "memory"]));
+    }
+}
+
+/// Huge pages come in wholes of their size.
+fn huge_pages(name: &str, value: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let size = name.strip_prefix("hugepages-").map(Quantity::parse);
+    if let (Some(Ok(size)), Some(amount)) = (size, quantity(value))
+        && (size.sign() <= 0 || size.milli_value() % 1000 != 0 || amount.value() % size.value() != 0)
+    {
+        let amount = value.as_str().unwrap_or_default();
+        let detail = format!("{amount} is not positive integer multiple of {name}");
+        errors.push(Error::invalid(path, amount, &detail));
     }
 }
 
@@ -218,21 +253,7 @@ pub fn pod(spec: &Spec<'_>, resources: &Value, path: &Path<'_>, errors: &mut Err
         let detail = "claims may not be set for Resources at pod-level";
         errors.push(Error::forbidden(&path.child("claims"), detail));
     }
-    for list in ["limits", "requests"] {
-        let path = path.child(list);
-        for (name, value) in entries(resources, list) {
-            if full(errors) {
-                break;
-            }
-            let path = path.key(name);
-            let before = errors.len();
-            known_resource_name(name, &path, errors);
-            if errors.len() == before && !["cpu", "memory"].contains(&name) && !huge(name) {
-                errors.push(Error::not_supported(&path, name, &["cpu", "hugepages-", "memory"]));
-            }
-            amount(name, value, &path, errors);
-        }
-    }
+    amounts(resources, pod_resource_name, path, errors);
     used_claims(spec, resources, path, errors);
 }
 

@@ -39,7 +39,7 @@ pub fn pod(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.push(Error::invalid(&path.child("shareProcessNamespace"), true, detail));
     }
-    sysctls(context, &path.child("sysctls"), errors);
+    sysctls(spec, context, &path.child("sysctls"), errors);
     one_of(errors, context, "fsGroupChangePolicy", path, &["Always", "OnRootMismatch"], false);
     seccomp(context, &path.child("seccompProfile"), errors);
     windows::options(context, &path.child("windowsOptions"), errors);
@@ -49,7 +49,7 @@ pub fn pod(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     one_of(errors, context, "seLinuxChangePolicy", path, &["Recursive"], false);
 }
 
-fn sysctls(context: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn sysctls(spec: &Value, context: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for (at, sysctl) in items(context, "sysctls").iter().enumerate() {
         if full(errors) {
@@ -67,7 +67,41 @@ fn sysctls(context: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.push(Error::duplicate(&path, name));
         }
         seen.insert(name);
+        if let Some(host) = host_namespace(name).filter(|host| flag(spec, host)) {
+            let detail = format!("may not be specified when '{host}' is true");
+            errors.push(Error::invalid(&path, name, &detail));
+        }
     }
+}
+
+/// What makes a pod share the namespace that a sysctl belongs to, if it belongs to one.
+fn host_namespace(sysctl: &str) -> Option<&'static str> {
+    const IPC: [&str; 10] = [
+        "kernel.sem",
+        "kernel.shm",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+        "kernel.msg",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+    ];
+    let first = sysctl.find(['.', '/']).filter(|at| sysctl.as_bytes()[*at] == b'/');
+    let name = if first.is_some() { swapped(sysctl) } else { sysctl.to_owned() };
+    let of_ipc = IPC.contains(&&*name) || name.starts_with("fs.mqueue.");
+    if of_ipc { Some("hostIPC") } else { name.starts_with("net.").then_some("hostNetwork") }
+}
+
+/// A name with its dots as slashes and its slashes as dots.
+fn swapped(sysctl: &str) -> String {
+    let swap = |letter| match letter {
+        '/' => '.',
+        '.' => '/',
+        letter => letter,
+    };
+    sysctl.chars().map(swap).collect()
 }
 
 fn sysctl_shaped(name: &str) -> bool {

@@ -12,6 +12,7 @@ use crate::validation::rules::{full, immutable, invalid_each};
 
 /// Rules of a status that replaces another.
 pub fn validate(new: &Value, old: &Value, errors: &mut Errors) {
+    super::update::annotations(new, old, errors);
     let path = Path::ROOT.child("status");
     let (status, before) = (&new["status"], &old["status"]);
     conditions(status, &path.child("conditions"), errors);

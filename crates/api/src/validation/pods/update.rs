@@ -11,6 +11,8 @@ use crate::tree::{entries, get, int, items, same, text};
 use crate::validation::names;
 use crate::validation::rules::{full, invalid_json};
 
+/// Says that a pod is the picture of one that a kubelet runs by itself.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 /// Rules of a Pod that replaces another, beyond metadata.
@@ -59,6 +61,10 @@ fn images(containers: &[Value], path: &Path<'_>, errors: &mut Errors) {
 
 /// Rules of an update of ephemeral containers: some may come, none may change or go.
 pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
+    if get(&old["metadata"]["annotations"], MIRROR).is_some() {
+        errors.clear();
+        return errors.push(Error::forbidden(&Path::ROOT, "static pods do not support ephemeral containers"));
+    }
     super::metadata_and_spec(new, errors);
     annotations(new, old, errors);
     let path = Path::ROOT.child("spec");
@@ -78,21 +84,22 @@ pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
-fn annotations(new: &Value, old: &Value, errors: &mut Errors) {
-    let mirror = "kubernetes.io/config.mirror";
+/// Annotations that may not come or go, and what holds of those of every pod.
+pub fn annotations(new: &Value, old: &Value, errors: &mut Errors) {
     let meta = Path::ROOT.child("metadata");
     let path = meta.child("annotations");
-    let of = |pod: &Value| get(&pod["metadata"]["annotations"], mirror).cloned();
+    let of = |pod: &Value| get(&pod["metadata"]["annotations"], MIRROR).cloned();
     match (of(new), of(old)) {
         (Some(_), None) => {
-            errors.push(Error::forbidden(&path.key(mirror), "may not add mirror pod annotation"))
+            errors.push(Error::forbidden(&path.key(MIRROR), "may not add mirror pod annotation"))
         }
         (new, Some(old)) if new.as_ref() != Some(&old) => {
             errors
-                .push(Error::forbidden(&path.key(mirror), "may not remove or update mirror pod annotation"));
+                .push(Error::forbidden(&path.key(MIRROR), "may not remove or update mirror pod annotation"));
         }
         _ => {}
     }
+    super::annotations(&new["metadata"]["annotations"], &new["spec"], &path, errors);
 }
 
 /// Whether the update is refused here and now.
@@ -125,8 +132,10 @@ fn tolerations(spec: &Value, before: &Value, path: &Path<'_>, errors: &mut Error
         items(spec, "tolerations").iter().map(|new| without_seconds(new).to_string()).collect();
     if !items(before, "tolerations").iter().all(|old| present.contains(&without_seconds(old).to_string())) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
-        errors.push(Error::forbidden(path, detail));
+        return errors.push(Error::forbidden(path, detail));
     }
+    // (What is said of a new pod is said again.)
+    super::tolerations(items(spec, "tolerations"), path, errors);
 }
 
 fn gates(spec: &Value, before: &Value, path: &Path<'_>, errors: &mut Errors) {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::env::{FILE_FIELDS, field_reference, resource_reference};
 use super::{Mode, Spec};
 use crate::field::{Error, Errors, Path};
+use crate::go::quoted;
 use crate::quantity::Quantity;
 use crate::tree::{flag, get, int, items, text};
 use crate::validation::meta::template_metadata;
@@ -99,9 +100,23 @@ fn source(volume: &Value, mode: Mode<'_>, path: &Path<'_>, errors: &mut Errors) 
             continue;
         }
         one_source(kind, source, mode, &path.child(kind), errors);
+        if let (&"ephemeral", Mode::Pod(pod)) = (kind, mode) {
+            claim_name(pod, text(volume, "name"), &path.child("name"), errors);
+        }
     }
     if count == 0 {
         errors.push(Error::required(path, "must specify a volume type"));
+    }
+}
+
+/// The name of the claim that is made for a volume of a pod.
+fn claim_name(pod: &str, volume: &str, path: &Path<'_>, errors: &mut Errors) {
+    if pod.is_empty() || volume.is_empty() {
+        return;
+    }
+    let claim = format!("{pod}-{volume}");
+    for wrong in names::dns_subdomain(&claim) {
+        errors.push(Error::invalid(path, volume, &format!("PVC name {}: {wrong}", quoted(&claim))));
     }
 }
 
