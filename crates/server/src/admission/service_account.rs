@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carrack_api::status::Status;
+use carrack_api::validation::names;
 use carrack_api::{Value, tree};
 use carrack_store::Store;
 use futures::future::BoxFuture;
@@ -93,9 +94,12 @@ impl ServiceAccount {
             found = tokio::time::timeout(PATIENCE, self.appears(namespace)).await.ok();
         }
         let Some(record) = found else {
-            let detail = format!(
-                "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
-            );
+            // No object has such a name, and the path of a request could not say it.
+            let why = match names::path_segment(name) {
+                unfit if unfit.is_empty() => format!("serviceaccount {name:?} not found"),
+                unfit => format!("invalid resource name {name:?}: [{}]", unfit.join(" ")),
+            };
+            let detail = format!("error looking up service account {namespace}/{name}: {why}");
             return Err(refuse(request, Some(pod), &detail));
         };
         Ok(record.projection().unwrap_or_else(|_| Arc::new(record.decode())))

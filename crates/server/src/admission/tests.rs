@@ -162,6 +162,12 @@ async fn pods_need_their_account_and_class() {
         403,
         r#"pods "x" is forbidden: error looking up service account a/s: serviceaccount "s" not found"#,
     );
+    let unfit = cluster.create("pods", with("serviceAccountName", "a/b%".into())).await;
+    refused(
+        unfit,
+        403,
+        r#"error looking up service account a/a/b%: invalid resource name "a/b%": [may not contain '/' may not contain '%']"#,
+    );
     let missing = cluster.create("pods", with("priorityClassName", "c".into())).await;
     refused(missing, 403, "no PriorityClass with name c was found");
     let wrong = cluster.create("pods", with("priority", 7.into())).await;
