@@ -253,7 +253,9 @@ fn go_facts(out: &mut String, ty: &str, field: &go::Field) -> Result<()> {
     let named = field.ty.contains('.') && !field.ty.starts_with(['[', 'm']);
     let of_named = field.ty.strip_prefix("[]").is_some_and(|item| item.contains('.'))
         && ["[]string", "[]int32", "[]int64"].contains(&ty);
-    if named && (collection || scalar) || of_named {
+    let by_named = field.ty.strip_prefix("map[").and_then(|map| map.split_once(']'));
+    let by_named = by_named.is_some_and(|(key, _)| key.contains('.'));
+    if named && (collection || scalar) || of_named || by_named {
         write!(out, " go:{}", field.ty)?;
     }
     Ok(())

@@ -16,7 +16,8 @@ pub struct Field {
     pub omit_empty: bool,
     /// `omitzero` in the JSON tag.
     pub omit_zero: bool,
-    /// The type without its pointer, such as `v1.Protocol` or `[]v1.FinalizerName`.
+    /// The type without its pointer, such as `v1.Protocol`, `[]v1.FinalizerName` or
+    /// `map[v1.QualifiedName]v1.DeviceAttribute`.
     pub ty: String,
 }
 
@@ -143,13 +144,23 @@ fn field_line(line: &str, import: &str, imports: &BTreeMap<String, String>, body
         pointer: ty.starts_with('*'),
         omit_empty: options.contains(&"omitempty"),
         omit_zero: options.contains(&"omitzero"),
-        ty: match ty.strip_prefix("[]") {
-            Some(item) => format!("[]{}", short_name(&full_name(item, import, imports))),
-            None => short_name(&full_name(ty.trim_start_matches('*'), import, imports)),
-        },
+        ty: type_name(ty, import, imports),
     };
     body.order.push(Declared::Field(name.to_owned()));
     body.fields.insert(name.to_owned(), field);
+}
+
+/// The type without its pointer, with its packages.
+fn type_name(ty: &str, import: &str, imports: &BTreeMap<String, String>) -> String {
+    let short = |ty: &str| short_name(&full_name(ty, import, imports));
+    let entry = ty.strip_prefix("map[").and_then(|map| map.split_once(']'));
+    match (ty.strip_prefix("[]"), entry) {
+        (Some(item), _) => format!("[]{}", short(item)),
+        (_, Some((key, value))) if !value.contains(['[', '*']) => {
+            format!("map[{}]{}", short(key), short(value))
+        }
+        _ => short(ty.trim_start_matches('*')),
+    }
 }
 
 fn full_name(ty: &str, import: &str, imports: &BTreeMap<String, String>) -> String {

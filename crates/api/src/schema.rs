@@ -82,8 +82,8 @@ pub struct Field {
     /// What becomes of the field when it is absent, null, zero or empty, which is
     /// what Go's type and JSON tag of the field say.
     pub presence: Presence,
-    /// Go's name of a named scalar type, such as `v1.Protocol`, or of a list of such, for
-    /// error messages; empty when it follows from `ty`.
+    /// Go's name of a named scalar type, such as `v1.Protocol`, of a list of such, or of a
+    /// map by such, for error messages; empty when it follows from `ty`.
     pub go_type: Box<str>,
     /// Names of the Go structs that hold the field and are inlined, outermost first with
     /// dots between (`VolumeSource`), for error messages; nearly always empty.

@@ -214,3 +214,12 @@ fn bodies_cannot_blow_up() {
     let decoded = decode(POD, &many(r#"{"spec":{"#, r#""nope":1,"#, r#""x":1}}"#)).unwrap();
     assert_eq!(decoded.strict, [r#"unknown field "spec.nope""#, r#"unknown field "spec.x""#]);
 }
+
+#[test]
+fn maps_by_a_named_type_are_refused_by_its_name() {
+    refuses(
+        "io.k8s.api.resource.v1.ResourceSlice",
+        r#"{"spec":{"devices":[{"attributes":[]}]}}"#,
+        "json: cannot unmarshal array into Go struct field Device.spec.devices.attributes of type map[v1.QualifiedName]v1.DeviceAttribute",
+    );
+}
