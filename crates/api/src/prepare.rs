@@ -85,7 +85,7 @@ pub fn cluster_ips(spec: &mut Value) {
     }
 }
 
-/// Fills in what upstream's defaults add when a new object is read back, which its rules do
+/// Fills in what upstream's defaults add when an object is read back, which its rules do
 /// not see: a Job without labels has its template's, of which the server has made some.
 pub fn read_back(kind: &Kind, object: &mut Value) {
     if &*kind.resource != "jobs.batch" {

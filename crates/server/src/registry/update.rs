@@ -120,11 +120,12 @@ impl Registry {
         call: &Call,
         current: &Arc<Record>,
         old: &Value,
-        new: Value,
+        mut new: Value,
     ) -> Result<Step, Status> {
         self.validate(call, &new, Some(old))?;
         self.admit(call, Operation::Update, Some(old), Some(&new)).await?;
         let reserved = self.reserve(call, Operation::Update, Some(old), &new).await?;
+        prepare::read_back(&call.kind, &mut new);
         let result = self.store_change(call, current, old, new).await;
         reserved.end(matches!(result, Ok(Step::Done(_))) && !call.options.dry_run).await;
         result
