@@ -61,8 +61,9 @@ impl Selection {
         let selectable = kind.facts(index).map_or(&kind.selectable, |facts| &facts.selectable);
         let known = |field: &str| {
             field == "metadata.name"
-                // (Namespaces alone do not say that they are in none.)
-                || (field == "metadata.namespace" && &*kind.resource != "namespaces")
+                // (What is in none does not say so, unless nothing else is said of its kind.)
+                || (field == "metadata.namespace"
+                    && (kind.namespaced || (!kind.custom && kind.selectable.is_empty())))
                 || selectable.iter().any(|selectable| &**selectable == field)
         };
         let Some(field) = fields.fields().find(|field| !known(field)) else { return Ok(()) };
@@ -333,6 +334,17 @@ mod tests {
         );
         check("limit=x&resourceVersionMatch=y", "strconv.ParseInt: parsing \"x\": invalid syntax");
         check("fieldSelector=spec.unknown%3Dx", "field label not supported: spec.unknown");
+        for (group, plural, refused) in [
+            ("", "pods", false),
+            ("", "persistentvolumes", false),
+            ("", "nodes", true),
+            ("", "namespaces", true),
+            ("resource.k8s.io", "resourceslices", true),
+        ] {
+            let (kind, _) = kinds.resource(group, "v1", plural).unwrap();
+            let asked = list(&Query::parse("fieldSelector=metadata.namespace%3Da").unwrap(), kind, "v1");
+            assert_eq!(asked.is_err(), refused, "{plural}");
+        }
         check(
             "resourceVersion=x",
             "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": \
