@@ -115,6 +115,7 @@ fn read(content_type: &str, body: &[u8], schema: &Schema) -> Body {
     if content_type.starts_with("application/json") {
         // A watch is one tree after another.
         let stream = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+        let stream = stream.filter(|event| !event.as_ref().is_ok_and(is_of_time));
         return match stream.collect::<Result<Vec<_>, _>>() {
             Ok(mut trees) if trees.len() == 1 => Body::Tree(trees.remove(0)),
             Ok(trees) => Body::Tree(trees.into()),
@@ -153,6 +154,12 @@ fn message(body: &[u8], schema: &Schema) -> Option<Value> {
     tree["apiVersion"] = envelope.api_version.into();
     tree["kind"] = envelope.kind.into();
     Some(tree)
+}
+
+/// Whether an event only says how far a watch has come: those are sent as time passes, and
+/// how many come within a second is chance. (The one that ends the initial events is not.)
+fn is_of_time(event: &Value) -> bool {
+    event["type"] == "BOOKMARK" && event["object"]["metadata"]["annotations"].is_null()
 }
 
 /// The frames of a watch.

@@ -27,10 +27,16 @@ const WANTED: &[(&str, &str, &str, &str)] = &[
     ("/version", "object", "goVersion differs", BUILD),
     ("as protobuf or JSON", "header", JSON_FIRST, "both are taken alike, and JSON is there already"),
     ("as protobuf or JSON", "layout", "one line, newline instead of ", "it is JSON then"),
+    ("", "no answer", "none about jobs", PANIC),
+    ("", "managedFields", "f:downwardAPI.f:items is too much", UNTOUCHED),
 ];
 
 const PROSE: &str = "what upstream's descriptions say is prose of its own, and no program reads it";
 const MISTAKE: &str = "the mistake is the client's, and nothing broke in the server";
+const PANIC: &str =
+    "upstream's rules look at completions of a Job with a successPolicy that has none, and panic";
+const UNTOUCHED: &str = "upstream compares items of volumes as they lie in memory, where a divisor that nobody \
+     gave differs from the stored 0: who sends a pod again takes over what did not change";
 const BUILD: &str = "says who built the server and when";
 const JSON_FIRST: &str =
     "content-type: [\"application/json\"] instead of [\"application/vnd.kubernetes.protobuf\"]";
