@@ -27,6 +27,41 @@ async fn limits_name_themselves() {
 }
 
 #[tokio::test]
+async fn what_was_sent_empty_is_shown_so() {
+    const SETS: &str = "/apis/apps/v1/namespaces/default/deployments";
+    let client = Client::builtin();
+    let set = |labels: serde_json::Value, selector: serde_json::Value| {
+        json!({"metadata": {"name": "a"}, "spec": {"selector": selector, "template": {
+            "metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}})
+    };
+    let web = json!({"app": "web"});
+    let by_web = json!({"matchLabels": web});
+    for (labels, selector, expect) in [
+        (json!({}), &by_web, "spec.template.metadata.labels: Invalid value: {}: `selector` does not match"),
+        (json!(null), &by_web, "spec.template.metadata.labels: Invalid value: null: `selector` does not"),
+        (
+            web.clone(),
+            &json!({"matchLabels": {}, "matchExpressions": []}),
+            "spec.selector: Invalid value: {}: empty selector is invalid for deployment",
+        ),
+    ] {
+        let refused = client.post(SETS, &set(labels, selector.clone())).await.expect(422);
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains(expect), "{message}");
+    }
+    client.post(SETS, &set(web.clone(), by_web.clone())).await.expect(201);
+    let changed = json!({"spec": {"selector": {"matchLabels": null, "matchExpressions": []}}});
+    let refused = client.patch(&format!("{SETS}/a"), "merge-patch", &changed).await.expect(422);
+    let causes = refused["details"]["causes"].as_array().unwrap();
+    let fixed = "Invalid value: {}: field is immutable";
+    assert!(causes.iter().any(|cause| cause["message"] == fixed), "{refused}");
+    // Nothing of it is kept for what comes later.
+    let empty = json!({"spec": {"template": {"spec": {"volumes": [], "nodeSelector": {}}}}});
+    let kept = client.patch(&format!("{SETS}/a"), "merge-patch", &empty).await.expect(200);
+    assert_eq!(kept["metadata"]["generation"], 1);
+}
+
+#[tokio::test]
 async fn bad_bodies() {
     let client = Client::builtin();
     let check = async |headers: &[(&str, &str)], body: &str, code: u16, part: &str| {

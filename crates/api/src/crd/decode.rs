@@ -14,7 +14,7 @@ use crate::decode::{self, Decoded, Error};
 /// # Errors
 /// Metadata, apiVersion or kind of a wrong type.
 pub fn settle(definition: &Definition, version: usize, read: Decoded) -> Result<Decoded, Error> {
-    let Decoded { mut value, mut strict } = read;
+    let Decoded { mut value, mut strict, .. } = read;
     numbers(&mut value);
     let Some(object) = value.as_object_mut() else {
         let what = decode::describe(&value);
@@ -36,7 +36,7 @@ pub fn settle(definition: &Definition, version: usize, read: Decoded) -> Result<
     prune::nulls(&mut value, Some(schema));
     unknown.extend(embedded::coerce(&mut value, schema).map_err(Error::Unfit)?);
     strict.extend(unknown.into_iter().map(|path| format!("unknown field {path:?}")));
-    Ok(Decoded { value, strict })
+    Ok(Decoded { value, strict, ..Decoded::default() })
 }
 
 /// An object as it was stored in one version, in the form of another: pruned by both

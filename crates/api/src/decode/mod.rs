@@ -7,6 +7,7 @@
 //! validated here. Trees are at most 128 levels deep and hold at most 50,000 objects and
 //! lists.
 
+mod empties;
 mod path;
 mod presence;
 mod seed;
@@ -27,6 +28,7 @@ use crate::schema::{Schema, Ty, TypeId};
 use crate::status::Status;
 use seed::Context;
 
+pub use empties::Empties;
 pub(crate) use path::describe;
 pub use presence::forget_empty;
 pub(crate) use presence::{complete, settle, zero};
@@ -41,6 +43,8 @@ pub struct Decoded {
     /// `unknown field "spec.foo"` and `duplicate field "spec.bar"`. Each is the text
     /// of a warning; see [`Decoded::strict_error`] for the error.
     pub strict: Vec<String>,
+    /// Where the body had empty lists and maps.
+    pub empties: Empties,
 }
 
 /// Why a body could not be decoded. Displays as upstream's decoder words it.
@@ -186,7 +190,7 @@ pub fn object_yaml(kind: &Kind, version: usize, body: &[u8]) -> Result<Decoded, 
     if value["kind"].as_str().unwrap_or_default().is_empty() {
         return Err(Error::missing_kind(value.to_string().as_bytes()));
     }
-    let read = Decoded { value, strict: finding.into_iter().collect() };
+    let read = Decoded { value, strict: finding.into_iter().collect(), ..Decoded::default() };
     crd::decode::settle(definition, version, read)
 }
 
@@ -195,7 +199,7 @@ pub fn object_value(kind: &Kind, version: usize, tree: Value) -> Result<Decoded,
     let of = &kind.versions[version];
     match &kind.definition {
         Some(definition) => {
-            let read = Decoded { value: tree, strict: Vec::new() };
+            let read = Decoded { value: tree, ..Decoded::default() };
             crd::decode::settle(definition, version, read)
         }
         None => value(&of.schema, of.root, tree),
@@ -211,7 +215,11 @@ pub(crate) fn untyped(body: &[u8]) -> Result<Decoded, Error> {
     let mut deserializer = serde_json::Deserializer::from_str(&text);
     let value = context.untyped().deserialize(&mut deserializer);
     match value.and_then(|value| deserializer.end().map(|()| value)) {
-        Ok(value) => Ok(Decoded { value: value.unwrap_or(Value::Null), strict: context.strict.take() }),
+        Ok(value) => Ok(Decoded {
+            value: value.unwrap_or(Value::Null),
+            strict: context.strict.take(),
+            ..Decoded::default()
+        }),
         Err(_) => {
             let refused = context.error.take();
             Err(Error::Unfit(refused.unwrap_or_else(|| syntax::describe(text.as_bytes()))))
@@ -262,6 +270,7 @@ fn run<'de, D: Deserializer<'de>>(
         None => Ok(Decoded {
             value: value.unwrap_or_else(|| presence::zero(schema, &Ty::Object(root))),
             strict: context.strict.take(),
+            empties: context.empties.take(),
         }),
     })
 }

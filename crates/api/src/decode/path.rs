@@ -44,6 +44,17 @@ impl Step<'_> {
         out
     }
 
+    /// `/spec/containers/0/image` (RFC 6901).
+    pub fn pointer(&self) -> String {
+        match self {
+            Step::Root => String::new(),
+            Step::Field { parent, name, .. } | Step::Key { parent, key: name } => {
+                format!("{}/{}", parent.pointer(), name.replace('~', "~0").replace('/', "~1"))
+            }
+            Step::Index { parent, index } => format!("{}/{index}", parent.pointer()),
+        }
+    }
+
     fn write(&self, out: &mut String) {
         match self {
             Step::Root => {}

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::empties::Empties;
 use super::path::{Step, go_type};
 use super::presence::{complete, settle, zero};
 use crate::go::quoted;
@@ -27,12 +28,19 @@ pub(super) struct Context<'s> {
     schema: &'s Schema,
     pub strict: RefCell<Vec<String>>,
     pub error: Cell<Option<String>>,
+    pub empties: RefCell<Empties>,
     collections: Cell<usize>,
 }
 
 impl<'s> Context<'s> {
     pub fn new(schema: &'s Schema) -> Self {
-        Self { schema, strict: RefCell::default(), error: Cell::default(), collections: Cell::new(0) }
+        Self {
+            schema,
+            strict: RefCell::default(),
+            error: Cell::default(),
+            empties: RefCell::default(),
+            collections: Cell::new(0),
+        }
     }
 
     /// The seed of a whole object.
@@ -272,7 +280,11 @@ impl<'s> Seed<'_, 's> {
             if seen.insert(at) {
                 self.context.found("duplicate field", || self.step.path_to(&field.name));
             }
-            let value = map.next_value_seed(self.field(object, field, &self.step_to(object, field)))?;
+            let step = self.step_to(object, field);
+            let value = map.next_value_seed(self.field(object, field, &step))?;
+            if matches!(field.ty, Ty::List(_) | Ty::Map(_)) {
+                self.context.empties.borrow_mut().note(&step, value.as_ref());
+            }
             match settle(field, value) {
                 Some(value) => drop(fields.insert((*field.name).into(), value)),
                 None => drop(fields.remove(&*field.name)),

@@ -216,6 +216,25 @@ fn bodies_cannot_blow_up() {
 }
 
 #[test]
+fn what_was_empty_can_be_put_back() {
+    let body = r#"{"metadata":{"labels":{},"annotations":{"a":"b"}},"spec":{"nodeSelector":{},"volumes":[],
+        "containers":[{"name":"c","env":[],"resources":{"limits":{}},"securityContext":{}}]}}"#;
+    let decoded = decode(POD, body).unwrap();
+    assert_eq!(decoded.value["spec"].get("volumes"), None);
+    let shown = decoded.empties.put_back(&decoded.value).unwrap();
+    assert_eq!(shown["metadata"]["labels"], json!({}));
+    assert_eq!((&shown["spec"]["nodeSelector"], &shown["spec"]["volumes"]), (&json!({}), &json!([])));
+    let container = &shown["spec"]["containers"][0];
+    assert_eq!((&container["env"], &container["resources"]), (&json!([]), &json!({"limits": {}})));
+    // What is not there any more stays away; what has been filled in stays as it is.
+    let changed = json!({"metadata": {"labels": {"x": "y"}}, "spec": {"nodeSelector": null}});
+    let expect = json!({"metadata": {"labels": {"x": "y"}}, "spec": {"nodeSelector": {}, "volumes": []}});
+    assert_eq!(decoded.empties.put_back(&changed), Some(expect));
+    assert_eq!(decoded.empties.put_back(&shown), None);
+    assert_eq!(decode(POD, r#"{"spec":{}}"#).unwrap().empties, Empties::default());
+}
+
+#[test]
 fn maps_by_a_named_type_are_refused_by_its_name() {
     refuses(
         "io.k8s.api.resource.v1.ResourceSlice",

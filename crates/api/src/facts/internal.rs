@@ -129,7 +129,7 @@ fn selector(value: &Value) -> Node {
         return Node::Plain("null".into());
     }
     let present = |value: &Value, fields: &[&str]| {
-        let fields = fields.iter().filter_map(|field| Some((*field, crate::tree::get(value, field)?)));
+        let fields = fields.iter().filter_map(|field| Some((*field, given(value, field)?)));
         fields.map(|(field, value)| (field.to_owned(), loose(value))).collect::<Vec<_>>()
     };
     let mut fields = present(value, &["matchLabels"]);
@@ -142,8 +142,13 @@ fn selector(value: &Value) -> Node {
     Node::Object(fields)
 }
 
+/// A field of a type that is shown by its served names, which leave out what is empty.
+fn given<'a>(object: &'a Value, field: &str) -> Option<&'a Value> {
+    crate::tree::get(object, field).filter(|value| !crate::validation::empty_collection(value))
+}
+
 fn metadata(meta: &Value) -> Vec<(String, Node)> {
-    let present = METADATA.iter().filter_map(|field| Some((*field, crate::tree::get(meta, field)?)));
+    let present = METADATA.iter().filter_map(|field| Some((*field, given(meta, field)?)));
     present.map(|(field, value)| (field.to_owned(), Node::Plain(value.to_string()))).collect()
 }
 
@@ -261,6 +266,12 @@ mod tests {
         let shown = json("core.PodTemplateSpec", &template);
         assert!(shown.starts_with("{\"labels\":{\"a\":\"b\"},\"Spec\":{\"Volumes\":null,"), "{shown}");
         assert!(shown.contains("\"SecurityContext\":{\"HostNetwork\":true,\"HostPID\":false,"), "{shown}");
+        let empty = json!({"metadata": {"labels": {}}, "spec": {"volumes": [], "nodeSelector": {}}});
+        let shown = json("core.PodTemplateSpec", &empty);
+        assert!(shown.starts_with("{\"Spec\":{\"Volumes\":[],"), "{shown}");
+        assert!(shown.contains("\"NodeSelector\":{},"), "{shown}");
+        let claim = json!({"selector": {"matchLabels": {}, "matchExpressions": []}});
+        assert!(json("core.PersistentVolumeClaimSpec", &claim).contains("\"Selector\":{},"));
         let policy = json!({"rules": [{"succeededCount": 1}]});
         assert_eq!(
             pretty("batch.SuccessPolicy", &policy),

@@ -196,7 +196,7 @@ fn unversioned(object: &Value) -> Decoded {
     let unknown = fields.filter(|field| !["apiVersion", "kind"].contains(&field.as_str()));
     let strict = unknown.map(|field| format!("unknown field {}", quoted(field)));
     let strict = strict.take(decode::MAX_FINDINGS).collect();
-    Decoded { value: Value::Object(Map::new()), strict }
+    Decoded { value: Value::Object(Map::new()), strict, ..Decoded::default() }
 }
 
 fn invalid(shown: &str, reason: &str) -> Status {

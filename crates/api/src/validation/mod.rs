@@ -41,6 +41,7 @@ use serde_json::Value;
 
 use crate::Kind;
 use crate::field::Errors;
+pub(crate) use rules::empty_collection;
 use table::Step;
 
 /// Rules for a new object.

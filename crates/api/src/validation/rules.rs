@@ -179,7 +179,7 @@ pub fn invalid_json(path: &Path<'_>, json: &str, detail: &str) -> Error {
     error
 }
 
-/// JSON with the fields of small structs in Go's order.
+/// JSON with the fields of small structs in Go's order, but for those that are empty.
 pub fn struct_json(value: &Value) -> String {
     match value {
         Value::Array(items) => {
@@ -187,7 +187,8 @@ pub fn struct_json(value: &Value) -> String {
         }
         Value::Object(fields) => {
             let place = |name: &str| STRUCT_ORDER.iter().position(|known| *known == name).unwrap_or(99);
-            let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
+            let mut fields: Vec<(&String, &Value)> =
+                fields.iter().filter(|(_, value)| !empty_collection(value)).collect();
             fields.sort_by_key(|(name, _)| place(name));
             let field = |(name, value): (&String, &Value)| {
                 // Labels are a map: sorted by key, as they are.
@@ -197,6 +198,15 @@ pub fn struct_json(value: &Value) -> String {
             format!("{{{}}}", fields.into_iter().map(field).collect::<Vec<_>>().join(","))
         }
         plain => plain.to_string(),
+    }
+}
+
+/// Whether a value is a list or map without anything in it.
+pub fn empty_collection(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
     }
 }
 

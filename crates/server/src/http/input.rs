@@ -156,7 +156,7 @@ pub(crate) fn decode_as(
             let envelope = proto::open(body).map_err(|error| wrong(error.of_unknown(body)))?;
             check_types(envelope.api_version, envelope.kind, api_version, kind)?;
             let value = proto::decode(schema, root, envelope.raw).map_err(wrong)?;
-            Decoded { value, strict: Vec::new() }
+            Decoded { value, ..Decoded::default() }
         }
     };
     let has_version = decoded.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();

@@ -19,7 +19,7 @@ use super::pipeline::authorize;
 use super::table::Include;
 use super::{Body, State, subresource, watch};
 use crate::registry::{
-    Call, DeleteOptions, Deleted, Options, PatchType, Scope, Start, Warnings, check_fields, meta,
+    Call, DeleteOptions, Deleted, Options, PatchType, Scope, Sent, Start, Warnings, check_fields, meta,
     no_such_resource, uncached,
 };
 use crate::request::{Attributes, RequestInfo, User};
@@ -63,6 +63,7 @@ pub(crate) async fn answer(
         subresource: at.subresource.clone(),
         options: Options::default(),
         warnings: Warnings::default(),
+        empties: Sent::default(),
         now: state.registry.now(),
     };
     let warnings = call.warnings.clone();
@@ -382,7 +383,7 @@ impl Context<'_> {
         let encoding: Encoding = input::encoding(&self.parts.headers)?;
         let decoded = input::decode(&self.call.kind, self.call.version, encoding, &self.body)?;
         check_fields(&self.call, decoded.strict)?;
-        Ok(self.state.registry.defaulted(&self.call, decoded.value))
+        Ok(self.state.registry.defaulted(&self.call, decoded.value, decoded.empties))
     }
 
     /// Answers a record.

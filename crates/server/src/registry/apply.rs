@@ -97,7 +97,7 @@ impl Registry {
             );
             Status::other(500, "", message)
         })?;
-        Ok(self.defaulted(call, decoded.value))
+        Ok(self.defaulted(call, decoded.value, decoded.empties))
     }
 }
 

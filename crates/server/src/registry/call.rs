@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use carrack_api::decode::Empties;
 use carrack_api::status::Status;
 use carrack_api::{Key, Kind, managed};
 use jiff::Timestamp;
@@ -31,6 +32,8 @@ pub struct Call {
     pub options: Options,
     /// What the user should know although the call succeeds.
     pub warnings: Warnings,
+    /// What was sent empty, which only refusals show.
+    pub(crate) empties: Sent,
     /// When.
     pub now: Timestamp,
 }
@@ -85,6 +88,22 @@ impl Warnings {
     }
 }
 
+/// The empty lists and maps of the body that was decoded last.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sent(Arc<Mutex<Empties>>);
+
+impl Sent {
+    /// Remembers those of a body.
+    pub(crate) fn set(&self, empties: Empties) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = empties;
+    }
+
+    /// The object with them, if it lacks any.
+    pub(crate) fn put_back(&self, object: &carrack_api::Value) -> Option<carrack_api::Value> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).put_back(object)
+    }
+}
+
 impl Call {
     /// A call by machinery inside the server, on the object itself.
     pub fn internal(user: User, kind: Arc<Kind>, namespace: &str, name: &str, now: Timestamp) -> Self {
@@ -97,6 +116,7 @@ impl Call {
             subresource: "".into(),
             options: Options { field_manager: "carrack".into(), may_create: true, ..Options::default() },
             warnings: Warnings::default(),
+            empties: Sent::default(),
             now,
         }
     }

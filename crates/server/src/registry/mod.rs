@@ -38,6 +38,7 @@ use jiff::Timestamp;
 use tokio::sync::watch as watch_channel;
 
 pub(crate) use behaviour::uncached;
+pub(crate) use call::Sent;
 pub use call::{Call, FieldValidation, Options, Warnings};
 pub use delete::{DeleteOptions, Deleted, Propagation};
 pub use expiry::expire_events;

@@ -47,7 +47,7 @@ impl Registry {
             apply(&version.schema, version.root, ty, body, object).map_err(|error| about(&error))?;
         let decoded = patched.decode_as(&call.kind, call.version, strict(call))?;
         check_fields(call, decoded.strict)?;
-        let mut object = self.defaulted(call, decoded.value);
+        let mut object = self.defaulted(call, decoded.value, decoded.empties);
         super::meta::settle_namespace(call, &mut object)?;
         super::meta::check_name(call, &object)?;
         Ok(object)

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use carrack_api::decode::Empties;
+use carrack_api::field::{Error, Errors};
 use carrack_api::status::Status;
 use carrack_api::{
     Content, Kind, Record, Value, convert, crd, decode, defaults, managed, prepare, validation, warnings,
@@ -50,11 +52,13 @@ impl Registry {
         let version = &call.kind.versions[call.version];
         let decoded = decode::object_value(&call.kind, call.version, object)
             .map_err(|error| error.to_status(&call.kind.kind, &version.name))?;
-        Ok(self.defaulted(call, decoded.value))
+        Ok(self.defaulted(call, decoded.value, decoded.empties))
     }
 
-    /// Fills in defaults of a decoded object of the call's version.
-    pub(crate) fn defaulted(&self, call: &Call, mut object: Value) -> Value {
+    /// Fills in defaults of a decoded object of the call's version, and remembers what was
+    /// empty in its body.
+    pub(crate) fn defaulted(&self, call: &Call, mut object: Value, empties: Empties) -> Value {
+        call.empties.set(empties);
         if let Some(top) = object.as_object_mut() {
             top.insert("apiVersion".into(), call.api_version().into());
             top.insert("kind".into(), (&*call.kind.kind).into());
@@ -149,9 +153,25 @@ impl Registry {
             return self.validate_custom(call, object, old);
         }
         // Rules are about the stored form.
-        let object = &*stored_form(kind, object)?;
         let old = old.map(|old| stored_form(kind, old)).transpose()?;
-        let old = old.as_deref();
+        let (stored, old) = (&*stored_form(kind, object)?, old.as_deref());
+        let mut errors = self.broken(call, stored, old);
+        if errors.is_empty() {
+            if call.subresource.is_empty() {
+                warnings::of(kind, stored, old).into_iter().for_each(|warning| call.warnings.add(warning));
+            }
+            return Ok(());
+        }
+        // Upstream forgets what is empty only when it stores it, so its answers still show it.
+        if let Some(sent) = call.empties.put_back(object) {
+            reword(&mut errors, self.broken(call, &*stored_form(kind, &sent)?, old));
+        }
+        Err(Status::invalid(&kind.stored_group, &kind.kind, meta::text(object, "name"), &errors))
+    }
+
+    /// What rules an object breaks.
+    fn broken(&self, call: &Call, object: &Value, old: Option<&Value>) -> Errors {
+        let kind = &*call.kind;
         let mut errors = match old {
             None => validation::validate_create(kind, object),
             Some(old) if &*call.subresource == "status" => {
@@ -167,13 +187,7 @@ impl Registry {
         if let Some(strategy) = self.strategy(kind) {
             errors.extend(strategy.validate(call, object, old));
         }
-        if errors.is_empty() {
-            if call.subresource.is_empty() {
-                warnings::of(kind, object, old).into_iter().for_each(|warning| call.warnings.add(warning));
-            }
-            return Ok(());
-        }
-        Err(Status::invalid(&kind.stored_group, &kind.kind, meta::text(object, "name"), &errors))
+        errors
     }
 
     /// The rules of a custom kind, which are those of the request's version.
@@ -355,6 +369,19 @@ pub(crate) fn settle(kind: &Kind, version: usize, record: &Record, object: &mut 
     let (_, stored) = carrack_api::kind::group_version(&header.api_version);
     let stored = kind.versions.iter().position(|version| &*version.name == stored);
     crd::decode::from_storage(definition, stored.unwrap_or(kind.storage), version, object);
+}
+
+/// Gives errors the words of others at the same places.
+fn reword(errors: &mut Errors, others: Errors) {
+    let mut others: Vec<_> = others.into_iter().map(Some).collect();
+    for error in errors {
+        let same = |other: &&mut Option<Error>| {
+            other.as_ref().is_some_and(|other| other.kind == error.kind && other.path == error.path)
+        };
+        if let Some(other) = others.iter_mut().find(same).and_then(Option::take) {
+            *error = other;
+        }
+    }
 }
 
 /// The object in the version in which its kind is stored.

@@ -28,7 +28,7 @@ use hyper_util::rt::TokioIo;
 use self::location::Id;
 use super::pipeline::authorize;
 use super::{Body, State};
-use crate::registry::{Call, Options, Warnings, no_such_resource};
+use crate::registry::{Call, Options, Sent, Warnings, no_such_resource};
 use crate::request::{Attributes, RequestInfo, User};
 use crate::seams::Operation;
 
@@ -100,6 +100,7 @@ where
         subresource: at.subresource.clone(),
         options: Options::default(),
         warnings: Warnings::default(),
+        empties: Sent::default(),
         now: state.registry.now(),
     };
     let record = state.registry.get(&call, None).await?;
