@@ -23,6 +23,7 @@ use crate::Kind;
 use crate::facts;
 use crate::quantity::Quantity;
 use crate::schema::{Field, Object, Schema, Ty, TypeId};
+use crate::tree::{get, items_mut};
 
 pub use image::pull_policy;
 
@@ -61,6 +62,8 @@ const GATED: &[(&str, &[&str])] = &[
     ("api.storage.v1.CSIDriverSpec", &["preventPodSchedulingIfMissing"]),
     // CoordinatedLeaderElection
     ("api.coordination.v1.LeaseSpec", &["strategy", "preferredHolder"]),
+    // DRANodeAllocatableResources
+    ("api.resource.v1.Device", &["nodeAllocatableResourceMappings"]),
     // DRAListTypeAttributes
     ("api.resource.v1.DeviceAttribute", &["bools", "ints", "strings", "versions"]),
 ];
@@ -75,6 +78,23 @@ pub fn default_object(kind: &Kind, version: usize, object: &mut Value) {
         && let Some(version) = kind.versions.get(version)
     {
         visit(plans(), version.root, object);
+    }
+}
+
+/// Sets the defaults that are the time: that of a device's taints.
+pub fn stamp(kind: &Kind, now: impl FnOnce() -> String, object: &mut Value) {
+    if &*kind.resource != "resourceslices.resource.k8s.io" {
+        return;
+    }
+    let Some(spec) = object.get_mut("spec") else { return };
+    let mut untimed = items_mut(spec, "devices")
+        .iter_mut()
+        .flat_map(|device| items_mut(device, "taints"))
+        .filter(|taint| get(taint, "timeAdded").is_none())
+        .peekable();
+    if untimed.peek().is_some() {
+        let now = Value::from(now());
+        untimed.for_each(|taint| taint["timeAdded"] = now.clone());
     }
 }
 

@@ -125,3 +125,19 @@ fn defaulting_twice_changes_nothing() {
         assert_eq!(once, twice, "{}", kind.resource);
     }
 }
+
+#[test]
+fn a_device_is_tainted_when_it_is_said_and_without_what_is_gated() {
+    let kinds = kinds::builtin();
+    let (kind, version) = kinds.resource("resource.k8s.io", "v1", "resourceslices").unwrap();
+    let mut slice = json!({"spec": {"devices": [
+        {"name": "a", "nodeAllocatableResourceMappings": {"cpu": {}}, "attributes": {"x": {"ints": [1]}}},
+        {"name": "b", "taints": [{"key": "k"}, {"key": "l", "timeAdded": "2020-01-01T00:00:00Z"}]}]}});
+    stamp(kind, || "2026-01-01T00:00:00Z".into(), &mut slice);
+    drop_gated(kind, version, &mut slice);
+    let expect = json!({"spec": {"devices": [
+        {"name": "a", "attributes": {"x": {}}},
+        {"name": "b", "taints": [{"key": "k", "timeAdded": "2026-01-01T00:00:00Z"},
+            {"key": "l", "timeAdded": "2020-01-01T00:00:00Z"}]}]}});
+    assert_eq!(slice, expect);
+}

@@ -21,6 +21,11 @@ pub(crate) enum Generation {
     Later,
 }
 
+/// Whether fields raise a kind's generation that are then dropped, being behind a gate.
+pub(crate) fn counts_gated(kind: &Kind) -> bool {
+    &*kind.resource == "resourceslices.resource.k8s.io"
+}
+
 /// What raises a kind's generation.
 pub(crate) fn generation(kind: &Kind) -> Generation {
     if kind.custom {

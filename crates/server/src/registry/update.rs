@@ -137,12 +137,16 @@ impl Registry {
         isolate(call, new, old);
         meta::set(new, "managedFields", managed);
         meta::stamp_update(new, old);
+        let early = behaviour::counts_gated(&call.kind);
+        if early {
+            meta::raise_generation(call, new, old);
+        }
         defaults::drop_gated(&call.kind, call.version, new);
         prepared(call, |request| prepare::update(&call.kind, request, new, old));
         if let Some(strategy) = self.strategy(&call.kind) {
             strategy.prepare_update(call, new, old);
         }
-        if !matches!(&*call.subresource, "status" | "approval" | "binding") {
+        if !early && !matches!(&*call.subresource, "status" | "approval" | "binding") {
             meta::raise_generation(call, new, old);
         }
     }

@@ -65,7 +65,10 @@ impl Registry {
         }
         match call.kind.facts(call.version) {
             Some(facts) => crd::prune::default(&mut object, &facts.schema),
-            None => defaults::default_object(&call.kind, call.version, &mut object),
+            None => {
+                defaults::default_object(&call.kind, call.version, &mut object);
+                defaults::stamp(&call.kind, || rfc3339(call.now), &mut object);
+            }
         }
         object
     }
