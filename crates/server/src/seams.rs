@@ -186,6 +186,17 @@ pub trait Strategy: Send + Sync + 'static {
     /// subresource, the old spec). Pure.
     fn prepare_update(&self, _call: &Call, _object: &mut Value, _old: &Value) {}
 
+    /// What the caller may not ask for, which is said before the rules are looked at.
+    fn authorize(
+        &self,
+        _registry: &Registry,
+        _call: &Call,
+        _object: &Value,
+        _old: Option<&Value>,
+    ) -> field::Errors {
+        Vec::new()
+    }
+
     /// Checks beyond those of `carrack_api`'s validation.
     fn validate(&self, _call: &Call, _object: &Value, _old: Option<&Value>) -> field::Errors {
         Vec::new()

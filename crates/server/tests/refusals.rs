@@ -62,6 +62,28 @@ async fn what_was_sent_empty_is_shown_so() {
 }
 
 #[tokio::test]
+async fn devices_are_seen_into_where_the_namespace_allows_it() {
+    const CLAIMS: &str = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let client = Client::builtin();
+    let claim = |name: &str, admin: bool| {
+        let exactly = json!({"deviceClassName": "x.io", "adminAccess": admin});
+        json!({"metadata": {"name": name},
+            "spec": {"devices": {"requests": [{"name": "r", "exactly": exactly}]}}})
+    };
+    client.post(CLAIMS, &claim("a", false)).await.expect(201);
+    let refused = client.post(CLAIMS, &claim("b", true)).await.expect(422);
+    assert_eq!(
+        refused["details"]["causes"],
+        json!([{"reason": "FieldValueForbidden", "field": "spec.devices.requests[0].adminAccess",
+            "message": "Forbidden: admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the containing namespace"}])
+    );
+    let label =
+        json!({"metadata": {"name": "default", "labels": {"resource.kubernetes.io/admin-access": "true"}}});
+    client.post("/api/v1/namespaces", &label).await.expect(201);
+    client.post(CLAIMS, &claim("b", true)).await.expect(201);
+}
+
+#[tokio::test]
 async fn bad_bodies() {
     let client = Client::builtin();
     let check = async |headers: &[(&str, &str)], body: &str, code: u16, part: &str| {

@@ -15,6 +15,7 @@ mod call;
 pub(crate) mod certificates;
 mod create;
 mod delete;
+mod devices;
 mod eviction;
 mod expiry;
 pub(crate) mod meta;

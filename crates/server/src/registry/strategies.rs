@@ -10,13 +10,14 @@ use serde_json::json;
 
 use super::call::Call;
 use super::certificates::SigningRequests;
+use super::devices::Claims;
 use super::meta;
 use crate::clock::rfc3339;
 use crate::seams::{Removal, Strategy};
 
 /// The strategies that every server has.
 pub(crate) fn builtin() -> HashMap<Box<str>, Arc<dyn Strategy>> {
-    let all: [(&str, Arc<dyn Strategy>); 8] = [
+    let all: [(&str, Arc<dyn Strategy>); 10] = [
         ("pods", Arc::new(Pods)),
         ("namespaces", Arc::new(Namespaces)),
         ("apiservices.apiregistration.k8s.io", Arc::new(ApiServices)),
@@ -24,6 +25,8 @@ pub(crate) fn builtin() -> HashMap<Box<str>, Arc<dyn Strategy>> {
         ("flowschemas.flowcontrol.apiserver.k8s.io", Arc::new(OnlyStatus)),
         ("prioritylevelconfigurations.flowcontrol.apiserver.k8s.io", Arc::new(OnlyStatus)),
         ("certificatesigningrequests.certificates.k8s.io", Arc::new(SigningRequests)),
+        ("resourceclaims.resource.k8s.io", Arc::new(Claims)),
+        ("resourceclaimtemplates.resource.k8s.io", Arc::new(Claims)),
         (carrack_api::crd::RESOURCE, Arc::new(crate::crd::Definitions)),
     ];
     all.into_iter().map(|(resource, strategy)| (resource.into(), strategy)).collect()

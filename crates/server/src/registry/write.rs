@@ -175,7 +175,9 @@ impl Registry {
     /// What rules an object breaks.
     fn broken(&self, call: &Call, object: &Value, old: Option<&Value>) -> Errors {
         let kind = &*call.kind;
-        let mut errors = match old {
+        let strategy = self.strategy(kind);
+        let mut errors = strategy.map_or(Errors::new(), |all| all.authorize(self, call, object, old));
+        errors.extend(match old {
             None => validation::validate_create(kind, object),
             Some(old) if &*call.subresource == "status" => {
                 validation::validate_status_update(kind, object, old)
@@ -186,8 +188,8 @@ impl Registry {
             Some(old) if &*call.subresource == "resize" => validation::validate_resize(kind, object, old),
             Some(old) if &*call.subresource == "approval" => validation::validate_approval(kind, object, old),
             Some(old) => validation::validate_update(kind, object, old),
-        };
-        if let Some(strategy) = self.strategy(kind) {
+        });
+        if let Some(strategy) = strategy {
             errors.extend(strategy.validate(call, object, old));
         }
         errors
