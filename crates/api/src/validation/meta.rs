@@ -64,6 +64,16 @@ pub fn create(kind: &Kind, object: &Value, errors: &mut Errors) {
     }
 }
 
+/// What holds of every name once a kind has nothing to say against it: it is to stand in a
+/// path.
+pub fn segments(meta: &Value, errors: &mut Errors) {
+    let path = Path::ROOT.child("metadata");
+    let prefix = text(meta, "generateName");
+    invalid_each(errors, &path.child("generateName"), prefix, names::path_segment_prefix(prefix));
+    let name = text(meta, "name");
+    invalid_each(errors, &path.child("name"), name, names::path_segment(name));
+}
+
 /// Whether a kind's finalizers need a domain; groups outside the core do not ask.
 fn knows_finalizers(kind: &Kind) -> bool {
     let plain = [

@@ -69,6 +69,9 @@ pub fn validate_create(kind: &Kind, object: &Value) -> Errors {
             meta::create(kind, object, &mut errors);
         }
     }
+    if errors.is_empty() {
+        meta::segments(&object["metadata"], &mut errors);
+    }
     errors
 }
 

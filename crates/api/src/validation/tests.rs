@@ -203,6 +203,20 @@ fn where_a_pod_that_waits_may_go_can_be_narrowed() {
 }
 
 #[test]
+fn a_prefix_that_no_rule_of_its_kind_looks_at_still_stands_in_a_path() {
+    let spec = json!({"selector": {"a": "b"}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {
+        "containers": [{"name": "c", "image": "i", "terminationMessagePolicy": "File"}]}}});
+    let set = |prefix: &str, name: &str| {
+        let meta = json!({"name": name, "namespace": "n", "generateName": prefix});
+        created("", "v1", "replicationcontrollers", &json!({"metadata": meta, "spec": spec}))
+    };
+    assert_eq!(set("A_b-", "a"), [""; 0]);
+    assert_eq!(set("a/b", "a"), ["metadata.generateName: Invalid value: \"a/b\": may not contain '/'"]);
+    // Other errors come first.
+    assert_eq!(set("a/b", "A").len(), 1);
+}
+
+#[test]
 fn metadata_of_an_update() {
     let old = json!({"metadata": {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1",
         "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x/a"]}});
