@@ -81,9 +81,12 @@ fn knows_finalizers(kind: &Kind) -> bool {
         "admissionregistration.k8s.io",
         "apiextensions.k8s.io",
         "apiregistration.k8s.io",
+        "coordination.k8s.io",
         "policy",
     ];
-    !kind.custom && !plain.contains(&&*kind.group)
+    // Older Events have next to no rules.
+    let is_event = kind.group.is_empty() && &*kind.kind == "Event";
+    !kind.custom && !is_event && !plain.contains(&&*kind.group)
 }
 
 /// Rules that the registry itself has of the metadata of every object that replaces

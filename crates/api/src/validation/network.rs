@@ -241,13 +241,16 @@ pub fn ip_address_update(new: &Value, old: &Value, errors: &mut Errors) {
     if !same(Some(parent), old["spec"].get("parentRef")) {
         // As Go shows the struct.
         let field = |name: &str| Value::from(text(parent, name));
-        let json = format!(
-            "{{\"Group\":{},\"Resource\":{},\"Namespace\":{},\"Name\":{}}}",
-            field("group"),
-            field("resource"),
-            field("namespace"),
-            field("name")
-        );
+        let json = match parent {
+            Value::Null => "null".to_owned(),
+            _ => format!(
+                "{{\"Group\":{},\"Resource\":{},\"Namespace\":{},\"Name\":{}}}",
+                field("group"),
+                field("resource"),
+                field("namespace"),
+                field("name")
+            ),
+        };
         errors.push(invalid_json(&spec.child("parentRef"), &json, IMMUTABLE));
     }
 }
@@ -257,11 +260,14 @@ pub fn service_cidr(object: &Value, errors: &mut Errors) {
     let spec = Path::ROOT.child("spec");
     let path = spec.child("cidrs");
     let all: Vec<&str> = texts(&object["spec"], "cidrs").collect();
-    let list = || object["spec"]["cidrs"].clone();
     match all.len() {
         0 => return errors.push(Error::required(&path, "at least one CIDR required")),
         1 | 2 => {}
-        _ => return errors.push(Error::invalid(&path, list(), "may only hold up to 2 values")),
+        _ => {
+            // As Go shows the struct.
+            let json = serde_json::json!({"CIDRs": all}).to_string();
+            return errors.push(invalid_json(&path, &json, "may only hold up to 2 values"));
+        }
     }
     for (at, network) in all.iter().enumerate() {
         if full(errors) {
@@ -276,7 +282,7 @@ pub fn service_cidr(object: &Value, errors: &mut Errors) {
     {
         let detail =
             "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
-        errors.push(Error::invalid(&path, list(), detail));
+        errors.push(Error::invalid(&path, object["spec"]["cidrs"].clone(), detail));
     }
 }
 

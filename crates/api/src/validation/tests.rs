@@ -65,6 +65,43 @@ fn metadata_of_a_new_object() {
 }
 
 #[test]
+fn finalizers_need_a_domain_where_upstream_asks_for_one() {
+    let object = json!({"metadata": {"name": "a", "namespace": "n", "finalizers": ["mine"]}});
+    for (group, plural, asks) in [
+        ("", "configmaps", true),
+        ("coordination.k8s.io", "leases", false),
+        ("policy", "poddisruptionbudgets", false),
+    ] {
+        let said = created(group, "v1", plural, &object);
+        assert_eq!(said.iter().any(|error| error.contains("fully qualified")), asks, "{plural}: {said:?}");
+    }
+    let event = json!({"metadata": object["metadata"], "involvedObject": {"namespace": "n"}});
+    assert_eq!(created("", "v1", "events", &event), [""; 0]);
+}
+
+#[test]
+fn structs_are_shown_as_go_shows_them() {
+    let range =
+        json!({"metadata": {"name": "a"}, "spec": {"cidrs": ["10.0.0.0/24", "10.1.0.0/24", "10.2.0.0/24"]}});
+    assert_eq!(
+        created("networking.k8s.io", "v1", "servicecidrs", &range),
+        [
+            r#"spec.cidrs: Invalid value: {"CIDRs":["10.0.0.0/24","10.1.0.0/24","10.2.0.0/24"]}: may only hold up to 2 values"#
+        ]
+    );
+    let parent = |parent: Value| json!({"metadata": {"name": "10.0.0.1"}, "spec": {"parentRef": parent}});
+    let old = parent(json!({"resource": "services", "namespace": "n", "name": "a"}));
+    for (new, shown) in [
+        (parent(json!({"name": "b"})), r#"{"Group":"","Resource":"","Namespace":"","Name":"b"}"#),
+        (json!({"metadata": {"name": "10.0.0.1"}, "spec": {}}), "null"),
+    ] {
+        let mut errors = Errors::new();
+        network::ip_address_update(&new, &old, &mut errors);
+        assert_eq!(errors[0].message, format!("Invalid value: {shown}: field is immutable"));
+    }
+}
+
+#[test]
 fn names_differ_by_kind() {
     for (group, plural, name, valid) in [
         ("", "namespaces", "a.b", false),
