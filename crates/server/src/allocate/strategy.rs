@@ -40,6 +40,8 @@ struct Taken<'a> {
     holder: Holder,
     seed: u64,
     keys: Vec<Key>,
+    /// Node ports of a dry run, in range or not.
+    dry_ports: Vec<i64>,
 }
 
 impl Services {
@@ -101,6 +103,7 @@ impl Services {
             seed: range::seed(self.ranges.seed, uid),
             holder: Holder { namespace: call.namespace.clone(), name: name.into() },
             keys: Vec::new(),
+            dry_ports: Vec::new(),
         };
         let result = taken.all(service, old).await;
         let Taken { keys, holder, .. } = taken;
@@ -200,7 +203,7 @@ impl Taken<'_> {
                 continue;
             }
             ips[at] = match &*ips[at] {
-                "" => self.next_address(service, *family).await?,
+                "" => self.next_address(service, *family, &ips).await?,
                 asked => self.address(service, asked).await?,
             };
         }
@@ -214,28 +217,46 @@ impl Taken<'_> {
     /// Takes an address that was asked for.
     async fn address(&mut self, service: &Value, asked: &str) -> Result<String, Status> {
         let refused = |detail: &str| {
-            let spec = Path::ROOT.child("spec");
             let detail = format!("failed to allocate IP {asked}: {detail}");
-            let error = Error::invalid(&spec.child("clusterIPs"), json!(cluster_ips(service)), &detail);
-            invalid(service, vec![error]).err().unwrap_or_else(|| Status::internal(detail))
+            no_address(service, &cluster_ips(service), detail)
         };
         let address: IpAddr = asked.parse().map_err(|_| refused("invalid address"))?;
-        if !self.services.address_ranges().iter().any(|range| range.contains(address)) {
-            return Err(refused("the provided network does not match the current range"));
+        let ranges = self.services.address_ranges();
+        if !ranges.iter().any(|range| range.contains(address)) {
+            let is_own = |range: &&AddressRange| range.first().is_ipv4() == address.is_ipv4();
+            let first = ranges.iter().find(is_own).filter(|_| self.call.options.dry_run);
+            return Err(match first {
+                // (A dry run looks at one range only, and says at which.)
+                Some(range) => refused(&format!(
+                    "the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
+                )),
+                None => refused("the provided network does not match the current range"),
+            });
         }
-        match self.take_address(address).await? {
-            Claim::Taken => Ok(address.to_string()),
-            Claim::Held => Err(refused("provided IP is already allocated")),
+        match self.take_address(address).await {
+            Ok(Claim::Taken) => Ok(address.to_string()),
+            Ok(Claim::Held) => Err(refused("provided IP is already allocated")),
+            Err(status) if status.code == 422 => Err(refused(&status.message)),
+            Err(status) => Err(status),
         }
     }
 
     /// Takes any free address.
-    async fn next_address(&mut self, service: &Value, family: families::Family) -> Result<String, Status> {
+    async fn next_address(
+        &mut self,
+        service: &Value,
+        family: families::Family,
+        ips: &[String],
+    ) -> Result<String, Status> {
         let ranges = self.services.address_ranges();
         for range in ranges.into_iter().filter(|range| range.family() == family) {
             for address in range.candidates(self.seed) {
                 let free = self.services.store.get(&held::address_key(address)).is_none();
-                if free && self.take_address(address).await? == Claim::Taken {
+                let refused = |status: Status| match status.code {
+                    422 => no_address(service, ips, format!("failed to allocate IP: {}", status.message)),
+                    _ => status,
+                };
+                if free && self.take_address(address).await.map_err(refused)? == Claim::Taken {
                     return Ok(address.to_string());
                 }
             }
@@ -322,8 +343,13 @@ impl Taken<'_> {
     /// Takes a port that was asked for.
     async fn port(&mut self, asked: i64) -> Result<(), Refusal> {
         let range = self.services.ranges.ports;
+        let held = || Refusal::Detail("provided port is already allocated".to_owned());
         // (As upstream has it, a dry run does not look whether a port is in range.)
-        if self.call.options.dry_run && !range.contains(asked) {
+        if self.call.options.dry_run {
+            if self.is_held(asked) || self.dry_ports.contains(&asked) {
+                return Err(held());
+            }
+            self.dry_ports.push(asked);
             return Ok(());
         }
         if !range.contains(asked) {
@@ -332,12 +358,17 @@ impl Taken<'_> {
         }
         match self.take_port(asked as u16).await.map_err(Refusal::Status)? {
             Claim::Taken => Ok(()),
-            Claim::Held => Err(Refusal::Detail("provided port is already allocated".to_owned())),
+            Claim::Held => Err(held()),
         }
     }
 
     /// Takes any free port.
     async fn next_port(&mut self, salt: u64, own: &BTreeSet<i64>) -> Result<i64, Status> {
+        if self.call.options.dry_run {
+            let port = made_up_port(&self.dry_ports, |port| self.is_held(port));
+            self.dry_ports.push(port);
+            return Ok(port);
+        }
         let seed = self.seed.wrapping_add(salt);
         for port in self.services.ranges.ports.candidates(seed) {
             let free =
@@ -349,18 +380,31 @@ impl Taken<'_> {
         Err(Status::internal("failed to allocate a nodePort: range is full"))
     }
 
+    fn is_held(&self, port: i64) -> bool {
+        u16::try_from(port).is_ok_and(|port| self.services.store.get(&held::port_key(port)).is_some())
+    }
+
     async fn take_port(&mut self, port: u16) -> Result<Claim, Status> {
         let key = held::port_key(port);
-        if self.call.options.dry_run {
-            let held = self.services.store.get(&key).is_some();
-            return Ok(if held { Claim::Held } else { Claim::Taken });
-        }
         let claim = held::claim_port(&self.services.store, port, &self.holder, self.call.now).await?;
         if claim == Claim::Taken {
             self.keys.push(key);
         }
         Ok(claim)
     }
+}
+
+/// A port that a dry run tells in the place of one that would be allocated: one above those
+/// that it has told, or a likely one.
+pub(super) fn made_up_port(told: &[i64], is_held: impl Fn(i64) -> bool) -> i64 {
+    const LIKELY: i64 = 32_768;
+    const SMALL: i64 = 100;
+    let last = match told {
+        [] => LIKELY,
+        told => told.iter().copied().max().unwrap_or_default().max(0),
+    };
+    let free = |port: &i64| !told.contains(port) && !is_held(*port);
+    (last + 1..SMALL).find(free).unwrap_or(last + 1)
 }
 
 enum Refusal {
@@ -396,6 +440,13 @@ fn unfit(call: &Call, service: &Value) -> Errors {
         ["spec.clusterIP", "spec.ipFamil"].iter().any(|prefix| error.path.starts_with(prefix))
     });
     errors
+}
+
+/// Why a Service gets no address.
+fn no_address(service: &Value, ips: &[String], detail: String) -> Status {
+    let path = Path::ROOT.child("spec");
+    let error = Error::invalid(&path.child("clusterIPs"), json!(ips), &detail);
+    invalid(service, vec![error]).err().unwrap_or_else(|| Status::internal(detail))
 }
 
 fn invalid(service: &Value, errors: Errors) -> Result<(), Status> {

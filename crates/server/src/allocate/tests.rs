@@ -92,6 +92,41 @@ async fn gives_and_takes_back() {
 }
 
 #[tokio::test]
+async fn a_dry_run_looks_at_the_first_range_and_makes_ports_up() {
+    let server = one();
+    let registry = server.registry();
+    let dry = async |spec: Value| {
+        let mut call = registry.call(User::loopback(), "services", "a", "").unwrap();
+        call.options.dry_run = true;
+        registry.create(&call, service("x", spec)).await.map(|written| written.record.decode())
+    };
+    let refused = dry(json!({"clusterIP": "10.97.0.5"})).await.unwrap_err();
+    let why = "the provided IP (10.97.0.5) is not in the valid range. The range of valid IPs is 10.96.0.0/24";
+    assert!(refused.message.ends_with(why), "{}", refused.message);
+    let ports = json!([{"name": "a", "port": 80}, {"name": "b", "port": 81}]);
+    let made = dry(json!({"type": "NodePort", "ports": ports})).await.unwrap();
+    assert_eq!(made["spec"]["ports"][1]["nodePort"], 32770);
+    assert_eq!(held(registry), [""; 0]);
+}
+
+#[test]
+fn ports_of_a_dry_run_follow_those_told() {
+    for (told, held, port) in
+        [(&[][..], 0, 32769), (&[-1], 0, 1), (&[1], 2, 3), (&[600], 0, 601), (&[5, 30000], 30001, 30001)]
+    {
+        assert_eq!(strategy::made_up_port(told, |port| port == held), port, "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_no_address_can_refer_to_is_refused_with_the_service() {
+    let server = one();
+    let refused = create(server.registry(), "a/b", json!({})).await.unwrap_err();
+    let why = r#"Service "a/b" is invalid: spec.clusterIPs: Invalid value: [""]: failed to allocate IP: IPAddress.networking.k8s.io "#;
+    assert!(refused.message.starts_with(why), "{}", refused.message);
+}
+
+#[tokio::test]
 async fn refuses_what_is_taken_and_keeps_nothing() {
     let server = one();
     let registry = server.registry();
