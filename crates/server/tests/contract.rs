@@ -466,6 +466,24 @@ async fn discovery_is_protobuf_for_those_who_take_nothing_else() {
 }
 
 #[tokio::test]
+async fn who_selects_is_told_of_more_as_long_as_there_is_something_to_look_through() {
+    let client = Client::builtin();
+    let maps = "/api/v1/namespaces/default/configmaps";
+    client.post("/api/v1/namespaces", &json!({"metadata": {"name": "default"}})).await;
+    for (name, labels) in [("a", json!({"sweep": "yes"})), ("b", json!({}))] {
+        client.post(maps, &json!({"metadata": {"name": name, "labels": labels}})).await.expect(201);
+    }
+    let listed = client.get(&format!("{maps}?labelSelector=sweep&limit=1")).await.expect(200);
+    let token = listed["metadata"]["continue"].as_str().unwrap();
+    let rest = client.get(&format!("{maps}?labelSelector=sweep&limit=1&continue={token}")).await.expect(200);
+    assert_eq!((&rest["items"], &rest["metadata"]["continue"]), (&json!([]), &json!(null)));
+    let swept = client.delete(&format!("{maps}?labelSelector=sweep&limit=1")).await.expect(200);
+    assert_eq!(swept["items"][0]["metadata"]["name"], "a");
+    assert!(swept["metadata"]["continue"].is_string());
+    client.get(&format!("{maps}/a")).await.expect(404);
+}
+
+#[tokio::test]
 async fn health_has_a_path_for_every_check_it_tells_of() {
     let client = Client::builtin();
     let root = client.get("/").await.expect(200);

@@ -344,13 +344,7 @@ impl Context<'_> {
         self.call.name = "".into();
         self.warn_of_orphans(&options);
         let registry = &self.state.registry;
-        let records = registry.delete_collection(&self.call, &list, &options).await?;
-        let listed = crate::registry::Listed {
-            revision: registry.store().revision(),
-            continue_token: String::new(),
-            remaining: None,
-            items: crate::registry::Items::Page(records),
-        };
+        let listed = registry.delete_collection(&self.call, &list, &options).await?;
         let include = Include::read(&self.info.query, accept)?;
         Ok(output::list(accept, &self.view, listed, include, registry))
     }

@@ -9,7 +9,7 @@ use carrack_store::Expect;
 use jiff::SignedDuration;
 
 use super::call::Call;
-use super::read::ListOptions;
+use super::read::{Items, ListOptions, Listed};
 use super::{Registry, behaviour, meta};
 use crate::seams::{Operation, Removal};
 
@@ -76,7 +76,8 @@ impl Registry {
         Err(call.modified())
     }
 
-    /// Deletes every object that the list options select; returns them as they were.
+    /// Deletes every object that the list options select; returns them as they were, and
+    /// where to go on if they set a limit.
     ///
     /// # Errors
     /// The first failure but 404; what was deleted until then stays deleted.
@@ -85,7 +86,7 @@ impl Registry {
         call: &Call,
         list: &ListOptions,
         options: &DeleteOptions,
-    ) -> Result<Vec<Arc<Record>>, Status> {
+    ) -> Result<Listed, Status> {
         let listed = self.list(call, list).await?;
         let mut deleted = Vec::new();
         for record in listed.all() {
@@ -98,7 +99,8 @@ impl Registry {
                 Err(status) => return Err(status),
             }
         }
-        Ok(deleted)
+        let (revision, continue_token) = (self.store().revision(), listed.continue_token);
+        Ok(Listed { revision, continue_token, remaining: listed.remaining, items: Items::Page(deleted) })
     }
 
     /// One round; `None` is a conflict.

@@ -260,7 +260,11 @@ impl Registry {
         let mut found = scope.records(&snapshot, &prefix, after);
         let limit = if limit == 0 { usize::MAX } else { limit };
         let items: Vec<_> = found.by_ref().take(limit).cloned().collect();
-        let more = found.next().is_some();
+        // Who selects is told of a next page as long as there is anything to look through.
+        let more = items.len() == limit
+            && items
+                .last()
+                .is_some_and(|last| snapshot.range(&prefix, Some(&last.key.to_string())).next().is_some());
         // Counted once, on the first page, and carried in the token from then on.
         let remaining = match token.as_ref().and_then(|token| token.remaining) {
             Some(before) => Some(before.saturating_sub(items.len())),
@@ -272,7 +276,7 @@ impl Registry {
                 };
                 Some(all.saturating_sub(items.len()))
             }
-            None => Some(found.count() + 1),
+            None => Some(found.count()),
         };
         let mut next = String::new();
         if let Some(last) = items.last().filter(|_| more) {
