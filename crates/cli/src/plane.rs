@@ -12,13 +12,13 @@ use carrack_server::allocate::{self, AddressRange, Ranges, Services};
 use carrack_server::auth::impersonate::Impersonation;
 use carrack_server::auth::token::{TokenConfig, Tokens};
 use carrack_server::auth::{self, Anonymous, Authorizers, CertificateAuthenticator};
-use carrack_server::bootstrap::{self, BootstrapConfig};
+use carrack_server::bootstrap::{self, BootstrapConfig, Progress};
 use carrack_server::encryption::Encryption;
 use carrack_server::http::listen::serve;
 use carrack_server::maintenance::Keeper;
 use carrack_server::pki::{Names, Pki};
 use carrack_server::quota::{self, Ledger};
-use carrack_server::{Registry, Server, SystemClock, admission};
+use carrack_server::{Registry, Server, ServerBuilder, SystemClock, admission};
 use carrack_store::{Limits, Local, Store};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
@@ -73,7 +73,8 @@ impl Plane {
         let keeper = Keeper::new(local.clone(), encryption, dirs.root());
         let store: Arc<dyn Store> = local;
         let quotas = Ledger::new(store.clone());
-        let server = build(&store, keeper, &pki, &quotas, config)?;
+        let progress = Progress::default();
+        let server = build(&store, keeper, &pki, &quotas, config)?.starting(&progress).build();
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         listen(&server, &pki, config, &stopping, &mut tasks).await?;
@@ -81,12 +82,18 @@ impl Plane {
         let source = InProcess::over(&server);
         let clients = source::clients(&server);
         let bootstrap = bootstrap_config(&pki, config)?;
-        bootstrap::bootstrap(server.registry(), &bootstrap)
+        bootstrap::bootstrap(server.registry(), &bootstrap, &progress)
             .await
             .context("cannot make the cluster's first objects")?;
         // Before the components, which could do nothing without their rights.
-        bootstrap::bootstrap_roles(server.registry()).await.context("cannot make the default roles")?;
-        tasks.spawn(bootstrap::keep(server.registry().clone(), bootstrap));
+        bootstrap::bootstrap_roles(server.registry(), &progress)
+            .await
+            .context("cannot make the default roles")?;
+        tasks.spawn(bootstrap::availability::keep(server.registry().clone(), progress.clone()));
+        tasks.spawn(carrack_server::flow::conditions::run(server.registry().clone(), progress.clone()));
+        let (host, address) = (config.node_name.clone(), advertised(config));
+        tasks.spawn(bootstrap::identity::keep(server.registry().clone(), host, address, progress.clone()));
+        tasks.spawn(bootstrap::keep(server.registry().clone(), bootstrap, progress));
         tasks.spawn(allocate::repair::run(server.registry().clone()));
         let fresh = pki.clone();
         tasks.spawn(async move { fresh.keep_fresh(Arc::new(SystemClock)).await });
@@ -97,8 +104,6 @@ impl Plane {
         }
         tasks.spawn(carrack_server::crd::run(server.registry().clone()));
         tasks.spawn(bootstrap::api_services::keep(server.registry().clone()));
-        tasks.spawn(bootstrap::availability::keep(server.registry().clone()));
-        tasks.spawn(carrack_server::flow::conditions::run(server.registry().clone()));
         let resources = watch::channel(listable(&server.registry().kinds())).0;
         tasks.spawn(follow_kinds(server.registry().clone(), resources.clone()));
         let plane = Self { source, clients, pki, url, resources, stop, tasks };
@@ -194,13 +199,13 @@ fn build(
     pki: &Arc<Pki>,
     quotas: &Arc<Ledger>,
     config: &Config,
-) -> Result<Server> {
+) -> Result<ServerBuilder> {
     let clock = Arc::new(SystemClock);
     let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
     let tokens = TokenConfig { audiences: vec![issuer.clone()], issuer };
     let tokens = Arc::new(Tokens::new(tokens, pki.token_keys(), store.clone(), clock.clone())?);
     let authorizers = Arc::new(Authorizers::new(store.clone()));
-    let advertised = SocketAddr::new(config.node_address, config.api_port).to_string();
+    let advertised = advertised(config);
     let mut builder = Server::builder(store.clone(), kinds::builtin())
         .config(carrack_server::Config { advertised, ..Default::default() })
         .clock(clock.clone())
@@ -220,7 +225,12 @@ fn build(
     for (resource, action) in auth::reviews::actions(&authorizers, &tokens) {
         builder = builder.action(resource, action);
     }
-    Ok(builder.build())
+    Ok(builder)
+}
+
+/// Where others reach the server.
+fn advertised(config: &Config) -> String {
+    SocketAddr::new(config.node_address, config.api_port).to_string()
 }
 
 async fn listen(

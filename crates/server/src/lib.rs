@@ -10,6 +10,7 @@ pub mod allocate;
 pub mod auth;
 pub mod bootstrap;
 pub mod clock;
+mod conditions;
 pub mod crd;
 pub mod encryption;
 pub mod files;

@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 
 use crate::auth::token::Tokens;
+use crate::bootstrap::Progress;
 use crate::clock::{Clock, SystemClock};
 use crate::crd;
 use crate::http::{self as edge, Body};
@@ -163,6 +164,12 @@ impl ServerBuilder {
     /// Adds a condition of `/readyz`.
     pub fn check(mut self, check: Check) -> Self {
         self.edge.checks.push(check);
+        self
+    }
+
+    /// Waits to be ready until all stages of the start are done.
+    pub fn starting(mut self, progress: &Progress) -> Self {
+        self.edge.checks.extend(progress.checks());
         self
     }
 

@@ -12,7 +12,7 @@ use carrack_server::allocate::{Ranges, Services};
 use carrack_server::auth::impersonate::Impersonation;
 use carrack_server::auth::token::{TokenConfig, Tokens};
 use carrack_server::auth::{Anonymous, Authorizers, CertificateAuthenticator, reviews};
-use carrack_server::bootstrap::{BootstrapConfig, bootstrap, bootstrap_roles};
+use carrack_server::bootstrap::{BootstrapConfig, Progress, bootstrap, bootstrap_roles};
 use carrack_server::pki::{Names, Pki};
 use carrack_server::quota::Ledger;
 use carrack_server::{PeerCertificates, Server, SystemClock, User, admission};
@@ -69,8 +69,8 @@ async fn cluster() -> Cluster {
         port: 6443,
         client_ca: String::new(),
     };
-    bootstrap(cluster.server.registry(), &config).await.unwrap();
-    bootstrap_roles(cluster.server.registry()).await.unwrap();
+    bootstrap(cluster.server.registry(), &config, &Progress::default()).await.unwrap();
+    bootstrap_roles(cluster.server.registry(), &Progress::default()).await.unwrap();
     for namespace in ["a", "b"] {
         cluster.make("/api/v1/namespaces", json!({"metadata": {"name": namespace}})).await;
         let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts");

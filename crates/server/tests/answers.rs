@@ -13,7 +13,7 @@ use carrack_server::admission::{
     DefaultTolerationSeconds, NamespaceLifecycle, Priority, TaintNodesByCondition,
 };
 use carrack_server::allocate::{Ranges, Services};
-use carrack_server::bootstrap::{BootstrapConfig, bootstrap};
+use carrack_server::bootstrap::{BootstrapConfig, Progress, bootstrap};
 use carrack_server::seams::Admission;
 use carrack_store::{Limits, Local, Store};
 use common::{AlwaysAllow, Client};
@@ -46,7 +46,7 @@ async fn client() -> Client {
         port: 6443,
         client_ca: String::new(),
     };
-    bootstrap(server.registry(), &config).await.unwrap();
+    bootstrap(server.registry(), &config, &Progress::default()).await.unwrap();
     Client(server)
 }
 

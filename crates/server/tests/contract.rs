@@ -466,6 +466,24 @@ async fn discovery_is_protobuf_for_those_who_take_nothing_else() {
 }
 
 #[tokio::test]
+async fn readiness_waits_for_the_stages_of_the_start() {
+    let progress = carrack_server::bootstrap::Progress::default();
+    let builder = common::builder(carrack_api::kinds::builtin());
+    let server = builder.starting(&progress).build();
+    let (registry, client) = (server.registry().clone(), Client(server));
+    let told = async || {
+        let answer = client.get("/readyz?verbose").await;
+        (answer.code, String::from_utf8_lossy(&answer.body).into_owned())
+    };
+    let (code, text) = told().await;
+    assert!(code == 500 && text.contains("[-]poststarthook/rbac/bootstrap-roles failed"), "{text}");
+    carrack_server::bootstrap::bootstrap_roles(&registry, &progress).await.unwrap();
+    let (code, text) = told().await;
+    assert!(code == 500 && text.contains("[+]poststarthook/rbac/bootstrap-roles ok"), "{text}");
+    assert!(text.contains("[-]autoregister-completion failed"), "{text}");
+}
+
+#[tokio::test]
 async fn who_selects_is_told_of_more_as_long_as_there_is_something_to_look_through() {
     let client = Client::builtin();
     let maps = "/api/v1/namespaces/default/configmaps";

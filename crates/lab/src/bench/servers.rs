@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::Programs;
+use crate::https::{Client, Request};
 use crate::machine::{run, until};
 use crate::paths;
 use crate::process::Usage;
@@ -176,14 +177,23 @@ pub fn carrack(flags: &[&str]) -> Result<Running> {
     listening(address, &mut process, &log)?;
     let (cert, key) = client_certificate(&data.join("kubeconfig"), dir.path())?;
     let credentials = ["-cert".into(), cert.display().to_string(), "-key".into(), key.display().to_string()];
-    Ok(Running {
+    let server = Running {
         name: "carrack",
         url: format!("https://{address}"),
         credentials: credentials.into(),
         certificate: Some((cert, key)),
         processes: vec![process],
         _dir: dir,
-    })
+    };
+    // As of upstream's: it listens before it can serve.
+    let client = Client::new(&server)?;
+    until(Duration::from_secs(60), || {
+        let request = Request { method: "GET".into(), path: "/readyz".into(), ..Request::default() };
+        let answer = client.send(&request)?;
+        ensure!(answer.code == 200, "/readyz answers {}", answer.code);
+        Ok(())
+    })?;
+    Ok(server)
 }
 
 /// Takes certificate and key out of a kubeconfig, into files for apiload.

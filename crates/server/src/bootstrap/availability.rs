@@ -10,11 +10,13 @@ use std::time::Duration;
 use carrack_api::crd::names::set_condition;
 use carrack_api::status::Status;
 use carrack_api::{Key, Record, Value};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use serde_json::json;
 
 use super::api_services::RESOURCE;
+use super::progress::{Progress, Stage};
 use crate::clock::rfc3339;
+use crate::conditions::unless_held;
 use crate::registry::Registry;
 use crate::request::User;
 
@@ -26,10 +28,13 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Keeps the conditions in step, for as long as the server runs. As long as no APIService
 /// has a Service, nothing but APIServices is looked at.
-pub async fn keep(registry: Arc<Registry>) {
+pub async fn keep(registry: Arc<Registry>, progress: Progress) {
     loop {
         let revision = registry.store().revision();
         let (settled, services) = settle(&registry).await;
+        if settled {
+            progress.done(&[Stage::Available]);
+        }
         tokio::select! {
             () = changed(&registry, &services, revision) => {}
             () = tokio::time::sleep(RETRY), if !settled => {}
@@ -42,22 +47,29 @@ pub async fn keep(registry: Arc<Registry>) {
 async fn settle(registry: &Registry) -> (bool, Vec<Key>) {
     let snapshot = registry.store().snapshot(RESOURCE);
     let records: Vec<Arc<Record>> = snapshot.range(&format!("{RESOURCE}/"), None).cloned().collect();
-    let (mut settled, mut services) = (true, Vec::new());
+    let (mut writes, mut services) = (Vec::new(), Vec::new());
     for record in records.iter().filter(|record| !record.header().deleting) {
         let object = record.decode();
         let service = service_of(&object);
         if needed(registry, &object, service.as_ref()).is_some() {
-            match write(registry, record.key.name()).await {
-                Err(status) if status.code != 404 => {
-                    tracing::warn!(%status, name = record.key.name(), "cannot say whether an APIService is available");
-                    settled = false;
-                }
-                _ => {}
-            }
+            writes.push(written(registry, record.key.name()));
         }
         services.extend(service);
     }
+    // All at once, so that they share a sync.
+    let settled = join_all(writes).await.into_iter().all(|written| written);
     (settled, services)
+}
+
+/// Writes a condition; whether that is done.
+async fn written(registry: &Registry, name: &str) -> bool {
+    match write(registry, name).await {
+        Err(status) if status.code != 404 => {
+            tracing::warn!(%status, name, "cannot say whether an APIService is available");
+            false
+        }
+        _ => true,
+    }
 }
 
 /// The Service behind an APIService.
@@ -82,10 +94,7 @@ fn needed(registry: &Registry, object: &Value, service: Option<&Key>) -> Option<
             decide(&object["spec"]["service"], service.as_ref(), &slices)
         }
     };
-    let conditions = object["status"]["conditions"].as_array();
-    let found = conditions.into_iter().flatten().find(|one| one["type"] == "Available");
-    let same = |field: &str| found.is_some_and(|found| found[field] == wanted[field]);
-    (!["status", "reason", "message"].into_iter().all(same)).then_some(wanted)
+    unless_held(object, wanted)
 }
 
 /// Whether a slice is a Service's.

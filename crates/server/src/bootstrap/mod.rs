@@ -7,7 +7,9 @@
 
 pub mod api_services;
 pub mod availability;
+pub mod identity;
 mod objects;
+mod progress;
 mod reconcile;
 
 use std::collections::BTreeMap;
@@ -19,6 +21,7 @@ use carrack_api::{Key, Value};
 use futures::future::join_all;
 
 pub use objects::KUBELET_CLIENT;
+pub use progress::{Progress, Stage};
 
 use crate::allocate::Ranges;
 use crate::auth::rbac::{Rbac, Rule, policy};
@@ -27,6 +30,8 @@ use crate::request::User;
 use reconcile::Step;
 
 const CLUSTER_ROLES: &str = "clusterroles.rbac.authorization.k8s.io";
+/// Whom managedFields name for the rules that a role gathers.
+const GATHERER: &str = "clusterrole-aggregation-controller";
 /// Writes of one object tried against others who write it.
 const ATTEMPTS: usize = 5;
 
@@ -48,32 +53,41 @@ pub struct BootstrapConfig {
 ///
 /// # Errors
 /// The first object that could not be made.
-pub async fn bootstrap(registry: &Registry, config: &BootstrapConfig) -> Result<(), Status> {
+pub async fn bootstrap(
+    registry: &Registry,
+    config: &BootstrapConfig,
+    progress: &Progress,
+) -> Result<(), Status> {
     ensure_all(registry, objects::cluster(config, registry.now())).await?;
-    ensure_all(registry, objects::in_namespaces(config)).await
+    progress.done(&[Stage::Namespaces, Stage::PriorityClasses, Stage::Addresses]);
+    ensure_all(registry, objects::in_namespaces(config, registry.now())).await?;
+    progress.done(&[Stage::Service, Stage::Authentication, Stage::TokenTracking]);
+    Ok(())
 }
 
 /// Makes the default roles and bindings, or adds to them what they lack, what flow control
-/// goes by, and the APIServices of what is built in. Whoever is in `system:masters` needs none of them, so readiness need
-/// not wait for this.
+/// goes by, and the APIServices of what is built in.
 ///
 /// # Errors
 /// The first object that could not be made.
-pub async fn bootstrap_roles(registry: &Registry) -> Result<(), Status> {
+pub async fn bootstrap_roles(registry: &Registry, progress: &Progress) -> Result<(), Status> {
     let mut objects = policy::objects();
     objects.push(objects::kubelet_client());
     objects.extend(crate::flow::builtin::objects());
     objects.extend(api_services::builtin(&registry.kinds()));
-    ensure_all(registry, objects).await
+    ensure_all(registry, objects).await?;
+    progress.done(&[Stage::Roles, Stage::FlowControl, Stage::ApiServices]);
+    Ok(())
 }
 
 /// Puts back what leads to the API whenever someone deletes or changes it, for as long
 /// as the server runs.
-pub async fn keep(registry: Arc<Registry>, config: BootstrapConfig) {
-    let keys: Vec<Key> = objects::in_namespaces(&config).iter().map(|(r, o)| key_of(r, o)).collect();
+pub async fn keep(registry: Arc<Registry>, config: BootstrapConfig, progress: Progress) {
+    let kept = objects::in_namespaces(&config, registry.now());
+    let keys: Vec<Key> = kept.iter().map(|(r, o)| key_of(r, o)).collect();
     loop {
         let revision = registry.store().revision();
-        if let Err(error) = bootstrap(&registry, &config).await {
+        if let Err(error) = bootstrap(&registry, &config, &progress).await {
             tracing::warn!(%error, "cannot put back the cluster's own objects");
         }
         changed(&registry, &keys, revision).await;
@@ -108,12 +122,12 @@ async fn write_gathered(registry: &Registry, rbac: &Rbac) -> Result<(), Status> 
         if same || deleting {
             continue;
         }
-        let call = registry.call(User::loopback(), CLUSTER_ROLES, "", &name)?;
-        let written = registry.modify(&call, |role| {
-            role["rules"] = rules.clone();
-            Ok(())
-        });
-        match written.await {
+        let mut call = registry.call(User::loopback(), CLUSTER_ROLES, "", &name)?;
+        call.options.field_manager = GATHERER.into();
+        call.options.force = true;
+        let config = serde_json::json!({"apiVersion": call.api_version(), "kind": &*call.kind.kind,
+            "metadata": {"name": &*name}, "rules": rules});
+        match registry.apply(&call, config.to_string().as_bytes()).await {
             Err(status) if !matches!(status.reason, "NotFound" | "Conflict") => return Err(status),
             _ => {}
         }

@@ -16,6 +16,11 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 /// The name under which nodes know the server.
 pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
 
+/// Says since when the use of tokens that do not expire is noted in their Secrets.
+const TOKEN_TRACKING: &str = "kube-apiserver-legacy-service-account-token-tracking";
+/// The date there.
+pub(super) const SINCE: &str = "since";
+
 /// What the server may do on nodes, and no more than that.
 pub(super) fn kubelet_client() -> (&'static str, Value) {
     let group = "rbac.authorization.k8s.io";
@@ -63,7 +68,7 @@ pub(super) fn cluster(config: &BootstrapConfig, now: Timestamp) -> Objects {
 }
 
 /// What lies in those namespaces.
-pub(super) fn in_namespaces(config: &BootstrapConfig) -> Objects {
+pub(super) fn in_namespaces(config: &BootstrapConfig, now: Timestamp) -> Objects {
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     let ip = config.ranges.kubernetes().first().map(ToString::to_string).unwrap_or_default();
     let service = json!({
@@ -99,6 +104,11 @@ pub(super) fn in_namespaces(config: &BootstrapConfig) -> Objects {
     });
     let mut objects: Objects =
         vec![("services", service), ("endpoints", endpoints), ("endpointslices.discovery.k8s.io", slice)];
+    let tracking = json!({
+        "metadata": {"name": TOKEN_TRACKING, "namespace": "kube-system"},
+        "data": {SINCE: now.strftime("%Y-%m-%d").to_string()},
+    });
+    objects.push(("configmaps", tracking));
     if !config.client_ca.is_empty() {
         let name = json!({"name": "extension-apiserver-authentication", "namespace": "kube-system"});
         let data = json!({"client-ca-file": config.client_ca});

@@ -7,6 +7,7 @@
 use carrack_api::Value;
 use serde_json::json;
 
+use super::objects::SINCE;
 use crate::auth::node::references::items;
 use crate::auth::rbac::{Rule, rules};
 use crate::flow::builtin::{self, AUTO_UPDATE_SPEC};
@@ -52,7 +53,7 @@ pub(super) fn step(current: Option<&Value>, wanted: &Value) -> Step {
     let mut merged = current.clone();
     merge_map(&mut merged, wanted, "labels");
     merge_map(&mut merged, wanted, "annotations");
-    if wanted.get("rules").is_some() {
+    if wanted.get("rules").or(wanted.get("aggregationRule")).is_some() {
         add_rules(&mut merged, wanted);
     } else if wanted.get("roleRef").is_some() {
         add_missing(&mut merged, wanted, "subjects");
@@ -130,7 +131,12 @@ fn put_back(object: &mut Value, wanted: &Value) {
     let fields = ["spec", "subsets", "endpoints", "ports", "data"];
     for field in fields {
         if let Some(wanted) = wanted.get(field) {
-            if field == "spec" && wanted.get("cidrs").is_some() {
+            let settled = match field {
+                "spec" => wanted.get("cidrs").is_some(),
+                // A date stays what it was at first.
+                _ => wanted.get(SINCE).is_some() && is_date(&object[field][SINCE]),
+            };
+            if settled {
                 continue;
             }
             merge(&mut object[field], wanted);
@@ -141,6 +147,10 @@ fn put_back(object: &mut Value, wanted: &Value) {
 }
 
 const SKIP_MIRROR: &str = "endpointslice.kubernetes.io/skip-mirror";
+
+fn is_date(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok())
+}
 
 fn merge(current: &mut Value, wanted: &Value) {
     match (current, wanted) {
@@ -198,6 +208,16 @@ mod tests {
         assert_eq!(step(binding("r", json!([bob, ann]))), Step::Nothing);
         assert_eq!(step(binding("r", json!([bob]))), Step::Update(binding("r", json!([bob, ann]))));
         assert_eq!(step(binding("s", json!([ann]))), Step::Replace);
+    }
+
+    #[test]
+    fn keeps_the_first_date() {
+        let since = |date: &str| json!({"metadata": {}, "data": {SINCE: date}});
+        let wanted = since("2026-02-03");
+        assert_eq!(step(Some(&since("2026-01-02")), &wanted), Step::Nothing);
+        for other in ["", "soon", "2026-13-01", "20260102"] {
+            assert_eq!(step(Some(&since(other)), &wanted), Step::Update(wanted.clone()), "{other}");
+        }
     }
 
     #[test]

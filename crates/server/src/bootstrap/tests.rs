@@ -35,8 +35,8 @@ async fn makes_everything_once() {
     let server = server();
     let registry = server.registry();
     let started = Instant::now();
-    bootstrap(registry, &config([192, 0, 2, 7])).await.unwrap();
-    bootstrap_roles(registry).await.unwrap();
+    bootstrap(registry, &config([192, 0, 2, 7]), &Progress::default()).await.unwrap();
+    bootstrap_roles(registry, &Progress::default()).await.unwrap();
     eprintln!("first start: {:?}", started.elapsed());
     let service = get(registry, "services default/kubernetes");
     assert_eq!(service["spec"]["clusterIPs"], serde_json::json!(["10.96.0.1"]));
@@ -66,12 +66,12 @@ async fn makes_everything_once() {
     // Again: nothing is written.
     let revision = registry.store().revision();
     let started = Instant::now();
-    bootstrap(registry, &config([192, 0, 2, 7])).await.unwrap();
-    bootstrap_roles(registry).await.unwrap();
+    bootstrap(registry, &config([192, 0, 2, 7]), &Progress::default()).await.unwrap();
+    bootstrap_roles(registry, &Progress::default()).await.unwrap();
     eprintln!("second start: {:?}", started.elapsed());
     assert_eq!(registry.store().revision(), revision);
     // The machine has moved.
-    bootstrap(registry, &config([192, 0, 2, 8])).await.unwrap();
+    bootstrap(registry, &config([192, 0, 2, 8]), &Progress::default()).await.unwrap();
     let slice = get(registry, "endpointslices.discovery.k8s.io default/kubernetes");
     assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.8");
     let endpoints = get(registry, "endpoints default/kubernetes");
@@ -83,9 +83,11 @@ async fn several_at_once_agree() {
     let server = server();
     let registry = server.registry();
     let config = config([192, 0, 2, 7]);
-    let all = join_all(
-        (0..4).map(|_| async { bootstrap(registry, &config).await.and(bootstrap_roles(registry).await) }),
-    );
+    let all = join_all((0..4).map(|_| async {
+        bootstrap(registry, &config, &Progress::default())
+            .await
+            .and(bootstrap_roles(registry, &Progress::default()).await)
+    }));
     for result in all.await {
         result.unwrap();
     }
@@ -96,7 +98,7 @@ async fn several_at_once_agree() {
 async fn puts_back_what_is_deleted() {
     let server = server();
     let registry = server.registry();
-    let keeper = tokio::spawn(keep(registry.clone(), config([192, 0, 2, 7])));
+    let keeper = tokio::spawn(keep(registry.clone(), config([192, 0, 2, 7]), Progress::default()));
     let key = Key::new("services", "default", "kubernetes");
     let appears = || async {
         while registry.store().get(&key).is_none() {
@@ -114,10 +116,24 @@ async fn puts_back_what_is_deleted() {
 async fn writes_into_roles_what_they_gather() {
     let server = server();
     let registry = server.registry();
-    bootstrap_roles(registry).await.unwrap();
-    // The defaults are as they will be: nothing is written.
-    let (rbac, revision) = (Rbac::new(registry.store().clone()), registry.store().revision());
+    bootstrap_roles(registry, &Progress::default()).await.unwrap();
+    let admin = format!("{CLUSTER_ROLES} /admin");
+    let owners = || -> Vec<Value> {
+        let managed = get(registry, &admin)["metadata"]["managedFields"].clone();
+        managed.as_array().unwrap().iter().map(|entry| entry["manager"].clone()).collect()
+    };
+    let made = owners();
+    let rbac = Rbac::new(registry.store().clone());
     write_gathered(registry, &rbac).await.unwrap();
+    let rules = Rule::read_all(&get(registry, &admin));
+    let wanted =
+        ["view", "edit", "admin"].map(|to| policy::cluster_role(&format!("system:aggregate-to-{to}")));
+    assert_eq!(crate::auth::rbac::rules::missing(&rules, &wanted.concat()), None);
+    assert!(made.len() == 1 && owners().len() == 2 && owners().contains(&GATHERER.into()));
+    // Once is enough, and nothing is put back that stood there before.
+    let revision = registry.store().revision();
+    write_gathered(registry, &rbac).await.unwrap();
+    bootstrap_roles(registry, &Progress::default()).await.unwrap();
     assert_eq!(registry.store().revision(), revision);
     let rule = serde_json::json!({"verbs": ["get"], "apiGroups": ["example.com"], "resources": ["things"]});
     let role = serde_json::json!({

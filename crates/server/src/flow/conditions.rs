@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 
 use carrack_api::Value;
 use carrack_api::status::Status;
+use futures::TryFutureExt;
+use futures::future::join_all;
 use serde_json::json;
 
 use super::{LEVELS, SCHEMAS};
+use crate::bootstrap::{Progress, Stage};
 use crate::clock::rfc3339;
+use crate::conditions::unless_held;
 use crate::registry::{Item, Registry, Seen, Start, Watcher};
 use crate::request::User;
 
@@ -28,12 +32,14 @@ const WHILE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Keeps the conditions in step, for as long as the server runs.
-pub async fn run(registry: Arc<Registry>) {
+pub async fn run(registry: Arc<Registry>, progress: Progress) {
     loop {
         let schemas = registry.subscribe(SCHEMAS, "", Start::Initial { fresh: false }).await;
         let levels = registry.subscribe(LEVELS, "", Start::Initial { fresh: false }).await;
         match (schemas, levels) {
-            (Ok(schemas), Ok(levels)) => Keeper::default().follow(&registry, schemas, levels).await,
+            (Ok(schemas), Ok(levels)) => {
+                Keeper::default().follow(&registry, schemas, levels, &progress).await;
+            }
             (Err(status), _) | (_, Err(status)) => tracing::warn!(%status, "cannot follow FlowSchemas"),
         }
         tokio::time::sleep(RETRY).await;
@@ -67,7 +73,13 @@ impl Recent {
 
 impl Keeper {
     /// Until a watch falls out of the history.
-    async fn follow(&mut self, registry: &Registry, mut schemas: Watcher, mut levels: Watcher) {
+    async fn follow(
+        &mut self,
+        registry: &Registry,
+        mut schemas: Watcher,
+        mut levels: Watcher,
+        progress: &Progress,
+    ) {
         // Ends of the two initial lists that are still to come.
         let mut to_come = 2;
         let mut again: Option<Duration> = None;
@@ -97,6 +109,9 @@ impl Keeper {
             }
             if to_come == 0 {
                 again = self.settle(registry).await;
+                if again.is_none() {
+                    progress.done(&[Stage::FlowConditions]);
+                }
             }
         }
     }
@@ -104,7 +119,7 @@ impl Keeper {
     /// Writes the conditions that are not as they should be; says when something has to be
     /// tried again.
     async fn settle(&mut self, registry: &Registry) -> Option<Duration> {
-        let mut again = None;
+        let (mut again, mut writes) = (None, Vec::new());
         for (name, schema) in &self.schemas {
             let level = schema["spec"]["priorityLevelConfiguration"]["name"].as_str().unwrap_or_default();
             let Some(condition) = decide(schema, level, self.levels.contains(level)) else { continue };
@@ -112,13 +127,13 @@ impl Keeper {
                 again = again.or(Some(PATIENCE));
                 continue;
             }
-            match write(registry, name, condition).await {
-                Ok(()) => {}
-                Err(status) if status.code == 404 => {}
-                Err(status) => {
-                    tracing::warn!(%status, %name, "cannot write the condition of a FlowSchema");
-                    again = Some(RETRY);
-                }
+            writes.push(write(registry, name, condition).map_err(move |status| (name, status)));
+        }
+        // All at once, so that they share a sync.
+        for (name, status) in join_all(writes).await.into_iter().filter_map(Result::err) {
+            if status.code != 404 {
+                tracing::warn!(%status, %name, "cannot write the condition of a FlowSchema");
+                again = Some(RETRY);
             }
         }
         again
@@ -134,10 +149,7 @@ fn decide(schema: &Value, level: &str, is_there: bool) -> Option<Value> {
     let message =
         format!("This FlowSchema references the PriorityLevelConfiguration object named {level:?} {what}");
     let wanted = json!({"type": "Dangling", "status": status, "reason": reason, "message": message});
-    let conditions = schema["status"]["conditions"].as_array();
-    let found = conditions.into_iter().flatten().find(|one| one["type"] == "Dangling");
-    let same = |field: &str| found.is_some_and(|found| found[field] == wanted[field]);
-    (!["status", "reason", "message"].into_iter().all(same)).then_some(wanted)
+    unless_held(schema, wanted)
 }
 
 async fn write(registry: &Registry, name: &str, mut condition: Value) -> Result<(), Status> {

@@ -9,9 +9,9 @@ use crate::request::RequestInfo;
 /// The paths of health.
 const ROOTS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 
-/// Checks that upstream has for the steps of its start, in its order. Here these steps are
-/// done before anything is served, or there is nothing to do: none can fail by itself, and
-/// they are named for those who ask for one or leave it out.
+/// Checks that upstream has for the steps of its start, in its order. Those that are done
+/// once here too are asked ([`Progress`](crate::bootstrap::Progress)); of the others there
+/// is nothing to do, and they are named for those who ask for one or leave it out.
 const STEPS: &[&str] = &[
     "poststarthook/start-apiserver-admission-initializer",
     "poststarthook/generic-apiserver-start-informers",
@@ -55,12 +55,13 @@ fn checks<'a>(state: &'a State, root: &str) -> Vec<Checked<'a>> {
         checks.push(("loopback-serving-certificate", Ok(())));
     }
     checks.extend(store(state, root));
-    checks.extend(STEPS.iter().map(|step| (*step, Ok(()))));
+    let asked = |name: &str| state.parts.checks.iter().find(|check| &*check.name == name);
+    checks.extend(STEPS.iter().map(|step| (*step, asked(step).map_or(Ok(()), |check| (check.probe)()))));
     if root == "/readyz" {
         let closing = *state.closing.borrow();
         checks.push(("shutdown", if closing { Err("process is shutting down".into()) } else { Ok(()) }));
     }
-    for check in &state.parts.checks {
+    for check in state.parts.checks.iter().filter(|check| !STEPS.contains(&&*check.name)) {
         if check.live || root != "/livez" {
             checks.push((&check.name, (check.probe)()));
         }
