@@ -2,6 +2,7 @@
 //! together. Each component has an identity of its own and passes the server's
 //! pipeline; only reads are shared.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -74,7 +75,7 @@ impl Plane {
         let store: Arc<dyn Store> = local;
         let quotas = Ledger::new(store.clone());
         let progress = Progress::default();
-        let server = build(&store, keeper, &pki, &quotas, config)?.starting(&progress).build();
+        let server = build(&store, keeper, &pki, &quotas, config, options)?.starting(&progress).build();
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         listen(&server, &pki, config, &stopping, &mut tasks).await?;
@@ -199,6 +200,7 @@ fn build(
     pki: &Arc<Pki>,
     quotas: &Arc<Ledger>,
     config: &Config,
+    options: &Options,
 ) -> Result<ServerBuilder> {
     let clock = Arc::new(SystemClock);
     let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
@@ -207,7 +209,7 @@ fn build(
     let authorizers = Arc::new(Authorizers::new(store.clone()));
     let advertised = advertised(config);
     let mut builder = Server::builder(store.clone(), kinds::builtin())
-        .config(carrack_server::Config { advertised, ..Default::default() })
+        .config(carrack_server::Config { advertised, flags: flags(config, options), ..Default::default() })
         .clock(clock.clone())
         .authenticator(Arc::new(CertificateAuthenticator))
         .authenticator(Arc::new(tokens.bootstrap_tokens()))
@@ -231,6 +233,24 @@ fn build(
 /// Where others reach the server.
 fn advertised(config: &Config) -> String {
     SocketAddr::new(config.node_address, config.api_port).to_string()
+}
+
+/// The settings that the process was started with.
+fn flags(config: &Config, options: &Options) -> BTreeMap<String, String> {
+    let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    let disable: Vec<String> =
+        options.disable.iter().map(|part| format!("{part:?}").to_lowercase()).collect();
+    [
+        ("listen", listen.join(",")),
+        ("node-name", config.node_name.clone()),
+        ("node-address", config.node_address.to_string()),
+        ("service-cidr", config.service_cidr.to_string()),
+        ("domain", config.domain.clone()),
+        ("store", format!("{:?}", options.store).to_lowercase()),
+        ("disable", disable.join(",")),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
 }
 
 async fn listen(

@@ -4,7 +4,7 @@
 //! that the TLS listener serves to the outside and that components of the same
 //! process call directly, with their [`User`](crate::User) among the request's extensions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -46,6 +46,8 @@ pub struct Config {
     /// Address and port at which clients reach the server, as discovery tells them; empty
     /// when it shall tell none.
     pub advertised: String,
+    /// What the server was started with, as `/flagz` tells it.
+    pub flags: BTreeMap<String, String>,
 }
 
 impl Default for Config {
@@ -58,6 +60,7 @@ impl Default for Config {
             page_snapshots: 16,
             git_version: concat!("v1.36.3+carrack", env!("CARGO_PKG_VERSION")).to_owned(),
             advertised: String::new(),
+            flags: BTreeMap::new(),
         }
     }
 }

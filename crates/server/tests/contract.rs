@@ -484,6 +484,24 @@ async fn readiness_waits_for_the_stages_of_the_start() {
 }
 
 #[tokio::test]
+async fn pages_about_the_server_name_its_settings_and_paths() {
+    let client = Client::builtin();
+    let page = client.send("GET", "/statusz", &[("accept", "text/plain")], "").await;
+    assert!(page.code == 200 && String::from_utf8_lossy(&page.body).contains("\nPaths: /flagz "));
+    let accept = "application/json;as=Flagz;v=v1alpha1;g=config.k8s.io";
+    let page = client.send("GET", "/flagz", &[("accept", accept)], "").await;
+    assert_eq!(page.warnings().len(), 1);
+    assert_eq!(page.expect(200)["kind"], "Flagz");
+    let refused = client.send("GET", "/flagz", &[("accept", "application/json")], "").await.expect(406);
+    let types = "only the following media types are accepted: application/json, application/yaml, text/plain";
+    assert_eq!(refused["message"], types);
+    let slis = client.get("/metrics/slis").await;
+    let line = "kubernetes_healthcheck{name=\"ping\",type=\"readyz\"} 1";
+    assert!(String::from_utf8_lossy(&slis.body).lines().any(|told| told == line));
+    assert_eq!(client.get("/debug/pprof/heap").await.code, 404);
+}
+
+#[tokio::test]
 async fn who_selects_is_told_of_more_as_long_as_there_is_something_to_look_through() {
     let client = Client::builtin();
     let maps = "/api/v1/namespaces/default/configmaps";

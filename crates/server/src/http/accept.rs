@@ -150,9 +150,7 @@ impl Accept {
 
     /// The best clause that can be met.
     fn best(text: &str, transforms: bool) -> Option<Self> {
-        let mut clauses: Vec<Clause<'_>> = text.split(',').filter_map(clause).collect();
-        let wild = |clause: &Clause<'_>| clause.range.matches('*').count();
-        clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(wild(a).cmp(&wild(b))));
+        let clauses = sorted(text);
         let mut first: Option<(Self, f32)> = None;
         for clause in &clauses {
             let fits = |(name, encoding): (&str, Encoding)| {
@@ -219,6 +217,49 @@ impl Clause<'_> {
     }
 }
 
+/// How a page about the server itself is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// For people.
+    Text,
+    /// As an object of `config.k8s.io`.
+    Object { encoding: Encoding, version: &'static str },
+}
+
+/// What a client accepts of a page that is text, or an object of a kind for those who name
+/// the kind.
+///
+/// # Errors
+/// 406 when it accepts neither.
+pub(crate) fn page(headers: &HeaderMap, kind: &str) -> Result<Page, Status> {
+    let text = header(headers);
+    if text.is_empty() {
+        return Ok(Page::Text);
+    }
+    let object = |clause: &Clause<'_>, encoding: Encoding| {
+        let value =
+            |wanted: &str| clause.parameters.iter().find(|(name, _)| *name == wanted).map(|(_, v)| *v);
+        let version = ["v1alpha1", "v1beta1"].into_iter().find(|known| value("v") == Some(*known))?;
+        let named = value("as") == Some(kind) && value("g") == Some("config.k8s.io");
+        named.then_some(Page::Object { encoding, version })
+    };
+    let met = sorted(text).into_iter().find_map(|clause| {
+        let fits = |name: &str| {
+            let (head, _) = name.split_once('/').unwrap_or_default();
+            clause.range == "*/*" || clause.range == name || clause.range.strip_suffix("/*") == Some(head)
+        };
+        let transforms = clause.parameters.iter().any(|(name, _)| matches!(*name, "as" | "v" | "g"));
+        let objects =
+            TYPES.into_iter().filter(|(name, encoding)| *encoding != Encoding::Protobuf && fits(name));
+        let as_object = objects.filter_map(|(_, encoding)| object(&clause, encoding)).next();
+        as_object.or_else(|| (fits("text/plain") && !transforms).then_some(Page::Text))
+    });
+    met.ok_or_else(|| {
+        let types = "application/json, application/yaml, text/plain";
+        Status::not_acceptable(format!("only the following media types are accepted: {types}"))
+    })
+}
+
 /// Refuses a client that does not take the only type that a route has.
 ///
 /// # Errors
@@ -251,6 +292,14 @@ fn is_routed(text: &str) -> bool {
         let range = range.split(';').next().unwrap_or_default().trim();
         range == "*/*" || TYPES.iter().any(|(name, _)| *name == range)
     })
+}
+
+/// The clauses of the header, the most wanted first.
+fn sorted(text: &str) -> Vec<Clause<'_>> {
+    let mut clauses: Vec<Clause<'_>> = text.split(',').filter_map(clause).collect();
+    let wild = |clause: &Clause<'_>| clause.range.matches('*').count();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(wild(a).cmp(&wild(b))));
+    clauses
 }
 
 fn clause(text: &str) -> Option<Clause<'_>> {
@@ -333,12 +382,32 @@ pub(crate) fn indented(json: &[u8]) -> Vec<u8> {
 
 /// Whether upstream's router itself refuses a request, before whoever would warn of anything.
 pub(crate) fn is_unrouted(status: &Status) -> bool {
-    status.code == 406 && status.message.starts_with("406: ")
+    ["406: ", "415: "].iter().any(|start| status.message.starts_with(start))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_are_text_unless_their_kind_is_named() {
+        let check = |text: &str, expect: Option<Page>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, text.parse().unwrap());
+            assert_eq!(page(&headers, "Flagz").ok(), expect, "{text}");
+        };
+        let object = |encoding, version| Some(Page::Object { encoding, version });
+        check("", Some(Page::Text));
+        check("text/plain", Some(Page::Text));
+        check("*/*", Some(Page::Text));
+        check("application/json", None);
+        check("application/json, text/*;q=0.5", Some(Page::Text));
+        check("application/json;as=Flagz;v=v1beta1;g=config.k8s.io", object(Encoding::Json, "v1beta1"));
+        check("application/yaml;as=Flagz;v=v1alpha1;g=config.k8s.io", object(Encoding::Yaml, "v1alpha1"));
+        check("application/json;as=Statusz;v=v1beta1;g=config.k8s.io", None);
+        check("text/plain;as=Flagz;v=v1beta1;g=config.k8s.io", None);
+        check("application/vnd.kubernetes.protobuf", None);
+    }
 
     fn accept(text: &str) -> Result<Accept, Status> {
         let mut headers = HeaderMap::new();

@@ -78,6 +78,19 @@ pub(crate) fn paths(state: &State) -> Vec<String> {
     ROOTS.into_iter().flat_map(of).collect()
 }
 
+/// What the checks find, as `/metrics/slis` tells it (KEP-3466).
+pub(crate) fn metrics(state: &State) -> String {
+    const NAME: &str = "kubernetes_healthcheck";
+    let mut text = format!("# HELP {NAME} [STABLE] The result of a check of health.\n# TYPE {NAME} gauge\n");
+    for root in ROOTS {
+        for (name, outcome) in checks(state, root) {
+            let (root, well) = (root.trim_start_matches('/'), u8::from(outcome.is_ok()));
+            text += &format!("{NAME}{{name={name:?},type={root:?}}} {well}\n");
+        }
+    }
+    text
+}
+
 /// Answers a health path; `None` when it is not one.
 pub(crate) fn answer(state: &State, info: &RequestInfo) -> Option<Response<Body>> {
     let path = &*info.attributes.path;

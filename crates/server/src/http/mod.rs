@@ -23,9 +23,11 @@ mod subresource;
 mod table;
 mod warnings;
 mod watch;
+mod zpages;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::sync::watch as watch_channel;
 
 pub use body::Body;
@@ -73,12 +75,14 @@ pub(crate) struct State {
     /// Turns true when the server shuts down: watches end then.
     pub(crate) closing: watch_channel::Sender<bool>,
     pub(crate) flow: FlowControl,
+    pub(crate) started: Timestamp,
 }
 
 impl State {
     pub(crate) fn new(parts: Parts, registry: Arc<Registry>) -> Self {
         let flow = FlowControl::new(registry.store().clone(), IN_FLIGHT);
         let closing = watch_channel::Sender::new(false);
-        Self { parts, registry, metrics: Metrics::new(), closing, flow }
+        let started = registry.now();
+        Self { parts, registry, metrics: Metrics::new(), closing, flow, started }
     }
 }

@@ -212,7 +212,7 @@ pub(crate) fn value(accept: Accept, view: Option<&View>, value: &Value, code: St
 }
 
 /// JSON is YAML; clients that ask for YAML read either.
-fn yaml(value: &Value) -> String {
+pub(super) fn yaml(value: &Value) -> String {
     serde_json::to_string_pretty(value).expect("a tree always encodes")
 }
 

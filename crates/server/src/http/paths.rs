@@ -7,13 +7,27 @@ use http::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::accept::{self, indented};
-use super::{Body, State, discovery, health, openapi, output};
+use super::{Body, State, discovery, health, openapi, output, zpages};
 use crate::request::RequestInfo;
 
 /// What [`no_page`] is known by; it is answered in plain text.
 pub(super) const NO_PAGE: &str = "NoPage";
 /// As [`NO_PAGE`], below a path that is served.
 pub(super) const NO_ROUTE: &str = "NoRoute";
+
+/// Paths that depend on nothing.
+const OTHERS: [&str; 8] = [
+    "/flagz",
+    "/metrics",
+    "/metrics/slis",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openapi/v3/",
+    "/statusz",
+    "/version",
+];
+/// The content type of metrics.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Answers a request about a path that is no resource.
 pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result<Response<Body>, Status> {
@@ -39,17 +53,24 @@ pub(crate) fn answer(state: &State, parts: &Parts, info: &RequestInfo) -> Result
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
         return Ok(response);
     }
+    if let Some(page) = zpages::answer(state, parts, path) {
+        return page;
+    }
     match path {
         "" => Ok(root(state)),
         "/version" => {
             accept::only(&parts.headers, "application/json")?;
             Ok(version(state))
         }
-        "/metrics" => Ok(output::respond(
-            StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
-            Body::from(state.metrics.text(&state.registry)),
-        )),
+        "/metrics" => {
+            let text = state.metrics.text(&state.registry);
+            Ok(output::respond(StatusCode::OK, METRICS, Body::from(text)))
+        }
+        "/metrics/slis" => Ok(output::respond(StatusCode::OK, METRICS, Body::from(health::metrics(state)))),
+        // There are none.
+        _ if path.starts_with("/debug/pprof/") => {
+            Ok(output::text(StatusCode::NOT_FOUND, "Unknown profile\n"))
+        }
         _ if path.starts_with("/openapi/") => openapi::answer(state, parts, info),
         _ => discovery::answer(state, parts, info, path),
     }
@@ -66,7 +87,7 @@ fn has_method(state: &State, method: &Method, path: &str) -> bool {
         ["", "apis"] | ["", "apis", _] => true,
         ["", "api" | "apis", ..] | ["", "version"] => false,
         ["", "openapi", "v2"] => true,
-        ["", "openapi", ..] | ["", "metrics"] | [""] => *method == Method::HEAD,
+        ["", "openapi", ..] | ["", "metrics", ..] | [""] => *method == Method::HEAD,
         _ => *method == Method::HEAD || state.parts.documents.iter().all(|document| document.path != path),
     }
 }
@@ -81,7 +102,8 @@ pub(super) fn no_route() -> Status {
     Status::other(404, NO_ROUTE, "404 page not found")
 }
 
-fn root(state: &State) -> Response<Body> {
+/// Every path that the server tells of.
+pub(super) fn listed(state: &State) -> Vec<String> {
     let mut paths: Vec<String> = ["/api", "/api/v1", "/apis"].map(str::to_owned).into();
     for (group, versions) in discovery::groups(&state.registry.kinds()) {
         if !group.is_empty() {
@@ -92,8 +114,13 @@ fn root(state: &State) -> Response<Body> {
     paths.push("/apis/".into());
     paths.extend(state.parts.documents.iter().map(|document| document.path.to_owned()));
     paths.extend(health::paths(state));
-    paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/version"].map(str::to_owned));
+    paths.extend(OTHERS.map(str::to_owned));
     paths.sort();
+    paths
+}
+
+fn root(state: &State) -> Response<Body> {
+    let paths = listed(state);
     output::json(StatusCode::OK, indented(json!({ "paths": paths }).to_string().as_bytes()))
 }
 
