@@ -6,6 +6,7 @@
 
 mod args;
 mod command;
+mod components;
 mod config;
 mod dialer;
 mod dirs;

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::args::{Part, StoreKind};
+use crate::components::components;
 use crate::config::Config;
 use crate::dialer::Dialer;
 use crate::dirs::Dirs;
@@ -224,6 +225,9 @@ fn build(
         builder = builder.admission(plugin);
     }
     builder = builder.strategy("services", Arc::new(Services::new(store.clone(), ranges(config)?)));
+    for component in components(&options.disable) {
+        builder = builder.component(component);
+    }
     for (resource, action) in auth::reviews::actions(&authorizers, &tokens) {
         builder = builder.action(resource, action);
     }

@@ -22,7 +22,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::crd;
 use crate::http::{self as edge, Body};
 use crate::maintenance::Keeper;
-use crate::registry::{Parts, Registry, strategies};
+use crate::registry::{Component, Parts, Registry, strategies};
 use crate::seams::{
     Action, Admission, Audit, Authenticator, Authorizer, Check, Impersonator, NodeDialer, Strategy,
 };
@@ -164,6 +164,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Adds a part of the control plane whose state is told.
+    pub fn component(mut self, component: Component) -> Self {
+        self.parts.components.push(component);
+        self
+    }
+
     /// Adds a condition of `/readyz`.
     pub fn check(mut self, check: Check) -> Self {
         self.edge.checks.push(check);
@@ -197,6 +203,7 @@ impl Server {
                 strategies: strategies::builtin(),
                 actions: HashMap::new(),
                 admission: Vec::new(),
+                components: Vec::new(),
             },
             edge: edge::Parts::default(),
         }

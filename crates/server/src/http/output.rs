@@ -43,12 +43,14 @@ impl View {
 
     /// Appends a record as JSON; `bare` leaves kind and apiVersion out.
     pub(crate) fn write(&self, out: &mut Vec<u8>, record: &Record, revision: Revision, bare: bool) {
-        if self.is_stored_form(record) {
+        if revision != 0 && self.is_stored_form(record) {
             record.splice(out, if bare { b"" } else { self.types() }, revision);
             return;
         }
         let mut object = self.value(record);
-        object["metadata"]["resourceVersion"] = revision.to_string().into();
+        if revision != 0 {
+            object["metadata"]["resourceVersion"] = revision.to_string().into();
+        }
         if let Some(top) = object.as_object_mut().filter(|_| bare) {
             top.remove("kind");
             top.remove("apiVersion");
@@ -313,7 +315,10 @@ pub(crate) fn list(
 }
 
 fn list_meta(listed: &Listed) -> Value {
-    let mut meta = json!({"resourceVersion": listed.revision.to_string()});
+    let mut meta = match listed.revision {
+        0 => json!({}),
+        revision => json!({"resourceVersion": revision.to_string()}),
+    };
     if !listed.continue_token.is_empty() {
         meta["continue"] = listed.continue_token.as_str().into();
     }

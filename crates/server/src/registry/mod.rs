@@ -13,6 +13,7 @@ mod behaviour;
 mod binding;
 mod call;
 pub(crate) mod certificates;
+mod components;
 mod create;
 mod delete;
 mod devices;
@@ -41,6 +42,7 @@ use tokio::sync::watch as watch_channel;
 pub(crate) use behaviour::uncached;
 pub(crate) use call::Sent;
 pub use call::{Call, FieldValidation, Options, Warnings};
+pub use components::Component;
 pub use delete::{DeleteOptions, Deleted, Propagation};
 pub use expiry::expire_events;
 pub use patch::PatchType;
@@ -63,6 +65,7 @@ pub struct Registry {
     strategies: HashMap<Box<str>, Arc<dyn Strategy>>,
     actions: HashMap<Box<str>, Arc<dyn Action>>,
     admission: Vec<Arc<dyn Admission>>,
+    components: Vec<Component>,
     pages: Pages,
     outlines: managed::Memo,
 }
@@ -78,6 +81,7 @@ pub(crate) struct Parts {
     pub(crate) strategies: HashMap<Box<str>, Arc<dyn Strategy>>,
     pub(crate) actions: HashMap<Box<str>, Arc<dyn Action>>,
     pub(crate) admission: Vec<Arc<dyn Admission>>,
+    pub(crate) components: Vec<Component>,
 }
 
 /// What a write did.
@@ -92,11 +96,22 @@ pub struct Written {
 
 impl Registry {
     pub(crate) fn new(parts: Parts, page_snapshots: usize) -> Self {
-        let Parts { store, clock, kinds, strategies, actions, admission } = parts;
+        let Parts { store, clock, kinds, strategies, actions, admission, components } = parts;
         let (kinds, pages) = (ArcSwap::new(kinds), Pages::new(page_snapshots));
         let kinds_changed = watch_channel::Sender::new(());
         let outlines = managed::Memo::default();
-        Self { store, clock, kinds, kinds_changed, strategies, actions, admission, pages, outlines }
+        Self {
+            store,
+            clock,
+            kinds,
+            kinds_changed,
+            strategies,
+            actions,
+            admission,
+            components,
+            pages,
+            outlines,
+        }
     }
 
     /// The store below. Writing to it goes past admission and validation: only for

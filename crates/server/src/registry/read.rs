@@ -59,7 +59,7 @@ pub struct ListOptions {
 /// A list, or a page of one.
 #[derive(Clone)]
 pub struct Listed {
-    /// Revision of the snapshot.
+    /// Revision of the snapshot; 0 of what is stored nowhere.
     pub revision: Revision,
     /// Token of the next page; empty on the last.
     pub continue_token: String,
@@ -152,6 +152,9 @@ impl Registry {
     /// # Errors
     /// 404; 504 when `at_least` is not reached in time.
     pub async fn get(&self, call: &Call, at_least: Option<Revision>) -> Result<Arc<Record>, Status> {
+        if Self::is_of_components(call) {
+            return self.component(call).await;
+        }
         self.fresh_of(&call.kind, at_least).await?;
         self.store.get(&call.key()).ok_or_else(|| call.not_found())
     }
@@ -162,6 +165,9 @@ impl Registry {
     /// 400 for options that do not go together, 410 for a page or revision that is
     /// gone, 504 for one that does not come.
     pub async fn list(&self, call: &Call, options: &ListOptions) -> Result<Listed, Status> {
+        if Self::is_of_components(call) {
+            return Ok(self.component_list(call, options).await);
+        }
         let scope = Scope {
             kind: Some(call.kind.clone()),
             namespace: call.namespace.clone(),
