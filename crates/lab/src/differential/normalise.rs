@@ -79,6 +79,7 @@ pub fn normal(answer: &Answer, schema: &Schema, clock: &Clock) -> Normal {
             tidy(tree, "", clock);
             ages(tree);
             order_rules(tree);
+            order_components(tree);
         }
         Body::Text(text) => *text = said(text, clock),
     }
@@ -209,6 +210,24 @@ fn order_rules(tree: &mut Value) {
     }
 }
 
+/// Puts the components of the control plane in order: upstream asks them all at once, and
+/// tells them as they answer.
+fn order_components(tree: &mut Value) {
+    const COMPONENTS: [&str; 3] = ["controller-manager", "etcd-0", "scheduler"];
+    for list in ["items", "rows"] {
+        let Some(items) = tree.get_mut(list).and_then(Value::as_array_mut) else { continue };
+        let name = |item: &Value| {
+            let meta = item.pointer("/object/metadata").or(item.get("metadata"));
+            meta.and_then(|meta| meta["name"].as_str()).unwrap_or_default().to_owned()
+        };
+        let mut names: Vec<String> = items.iter().map(name).collect();
+        names.sort();
+        if names == COMPONENTS {
+            items.sort_by_cached_key(name);
+        }
+    }
+}
+
 fn take_managed(tree: &mut Value, found: &mut Vec<Value>) {
     match tree {
         Value::Object(fields) => {
@@ -270,7 +289,7 @@ fn tidy(tree: &mut Value, field: &str, clock: &Clock) {
                 "resourceVersion" if digits => "REVISION".into(),
                 "continue" if !text.is_empty() => "TOKEN".into(),
                 "clusterIP" | "clusterIPs" if text.starts_with("10.96.") => "ADDRESS".into(),
-                "serverAddress" => "ADDRESS".into(),
+                "serverAddress" | "kubernetes.io/peer-advertise-address" => "ADDRESS".into(),
                 "token" if text.len() > 100 => "TOKEN".into(),
                 // What the server writes itself is called after its program.
                 "manager" if matches!(&**text, "carrack" | "kube-apiserver") => "SERVER".into(),

@@ -25,6 +25,14 @@ const WANTED: &[(&str, &str, &str, &str)] = &[
     ("/version", "object", "gitTreeState differs", BUILD),
     ("/version", "object", "gitVersion differs", BUILD),
     ("/version", "object", "goVersion differs", BUILD),
+    (BINDINGS, "object", "items has another length", OWN_BINDING),
+    (BINDINGS, "managedFields", " has another length", OWN_BINDING),
+    (
+        "/api/v1/namespaces/d-services/services/absent/status",
+        "refused, accepted there",
+        "RESOURCE \"…\" not found",
+        "upstream makes a Service out of a write of its status alone, past the rights to create one",
+    ),
     ("as protobuf or JSON", "header", JSON_FIRST, "both are taken alike, and JSON is there already"),
     ("as protobuf or JSON", "layout", "one line, newline instead of ", "it is JSON then"),
     ("", "no answer", "none about jobs", PANIC),
@@ -38,6 +46,8 @@ const PANIC: &str =
 const UNTOUCHED: &str = "upstream compares items of volumes as they lie in memory, where a divisor that nobody \
      gave differs from the stored 0: who sends a pod again takes over what did not change";
 const BUILD: &str = "says who built the server and when";
+const BINDINGS: &str = "what is there from the start: clusterrolebindings.rbac.authorization.k8s.io";
+const OWN_BINDING: &str = "the server may do on nodes what a binding of its own says, instead of everything";
 const JSON_FIRST: &str =
     "content-type: [\"application/json\"] instead of [\"application/vnd.kubernetes.protobuf\"]";
 

@@ -71,7 +71,7 @@ fn object(name: &str, state: Result<(), String>) -> Value {
         Ok(()) => ("True", "ok".to_owned()),
         Err(why) => ("False", why),
     };
-    json!({"metadata": {"name": name}, "conditions": [{"type": "Healthy", "status": status, "message": message}]})
+    json!({"apiVersion": "v1", "kind": "ComponentStatus", "metadata": {"name": name}, "conditions": [{"type": "Healthy", "status": status, "message": message}]})
 }
 
 #[cfg(test)]
@@ -94,6 +94,7 @@ mod tests {
         let call = registry.call(User::loopback(), RESOURCE, "", "controller-manager").unwrap();
         let found = registry.get(&call, None).await.unwrap().decode();
         assert_eq!(found["conditions"][0]["message"], "it is off");
+        assert_eq!(found["kind"], "ComponentStatus");
         let listed = registry.list(&call, &ListOptions::default()).await.unwrap();
         let names: Vec<String> = listed.all().iter().map(|record| record.key.name().to_owned()).collect();
         assert_eq!(names, ["scheduler", "controller-manager", STORE]);
