@@ -61,6 +61,7 @@ pub fn create(kind: &Kind, request: &Request<'_>, object: &mut Value) {
             data_sources(&mut object["spec"], None);
             object_mut(object, "status")["phase"] = "Pending".into();
         }
+        "nodes" => node_config(object, None),
         "serviceaccounts" => secret_names(object),
         "services" => cluster_ips(&mut object["spec"]),
         "certificatesigningrequests.certificates.k8s.io" => {
@@ -115,6 +116,7 @@ pub fn update(kind: &Kind, request: &Request<'_>, new: &mut Value, old: &Value) 
         ("persistentvolumeclaims", "") => data_sources(&mut new["spec"], Some(&old["spec"])),
         ("persistentvolumes", "status") => phase_transition(new, old, request.now),
         ("serviceaccounts", "") => secret_names(new),
+        ("nodes", "" | "status") => node_config(new, Some(old)),
         ("pods", "resize") => pods::resize(new, old),
         (
             "servicecidrs.networking.k8s.io"
@@ -267,6 +269,16 @@ fn data_sources(spec: &mut Value, old: Option<&Value>) {
 
 // === impl ServiceAccounts ===
 
+/// Configuration of kubelets from the API is gone; only what has it may keep it.
+fn node_config(node: &mut Value, old: Option<&Value>) {
+    for (part, field) in [("spec", "configSource"), ("status", "config")] {
+        let held = old.is_some_and(|old| old[part].get(field).is_some());
+        if let Some(part) = node.get_mut(part).and_then(Value::as_object_mut).filter(|_| !held) {
+            part.remove(field);
+        }
+    }
+}
+
 fn secret_names(account: &mut Value) {
     for secret in items_mut(account, "secrets") {
         let name = text(secret, "name");
@@ -355,6 +367,18 @@ mod tests {
         let mut object = object;
         create(kind, &request, &mut object);
         object
+    }
+
+    #[test]
+    fn nodes_lose_what_configured_kubelets() {
+        let node = json!({"spec": {"podCIDR": "10.9.1.0/24", "configSource": {}}, "status": {"config": {}}});
+        let bare = json!({"spec": {"podCIDR": "10.9.1.0/24"}, "status": {}});
+        assert_eq!(created(("", "v1", "nodes"), node.clone()), bare);
+        for (old, expect) in [(&bare, &bare), (&node, &node)] {
+            let mut new = node.clone();
+            node_config(&mut new, Some(old));
+            assert_eq!(&new, expect);
+        }
     }
 
     #[test]

@@ -353,6 +353,22 @@ mod tests {
     }
 
     #[test]
+    fn what_lists_its_fields_and_lies_in_no_namespace_is_not_selected_by_one() {
+        let kinds = carrack_api::kinds::builtin();
+        for (group, plural, known) in [
+            ("", "pods", true),
+            ("", "nodes", false),
+            ("", "namespaces", false),
+            ("", "persistentvolumes", true),
+            ("certificates.k8s.io", "certificatesigningrequests", false),
+        ] {
+            let (kind, _) = kinds.resource(group, "v1", plural).unwrap();
+            let query = Query::parse("fieldSelector=metadata.namespace%3Dx").unwrap();
+            assert_eq!(list(&query, kind, "v1").is_ok(), known, "{plural}");
+        }
+    }
+
+    #[test]
     fn old_watches_ask_for_initial_events() {
         let kinds = carrack_api::kinds::builtin();
         let (pods, _) = kinds.resource("", "v1", "pods").unwrap();
