@@ -24,11 +24,7 @@ fn main() -> Result<()> {
     println!("seed {}: {} cases", plan.seed, cases.len());
     let dir = paths::target().join("differential");
     std::fs::create_dir_all(&dir)?;
-    // Names of nodes resolve nowhere here; Carrack, as kubeadm has it, reaches them by address.
-    let theirs = servers::upstream(&[
-        "--allow-privileged=true",
-        "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname",
-    ])?;
+    let theirs = servers::upstream(&["--allow-privileged=true"])?;
     let ours = servers::carrack(&["--disable", "controllers,scheduler"])?;
     let report = differential::run(&ours, &theirs, &cases, &dir.join("differences.jsonl"))?;
     let (clusters, coverage) = (report.clusters(), report.coverage(&plan.only));

@@ -33,6 +33,12 @@ const WANTED: &[(&str, &str, &str, &str)] = &[
         "RESOURCE \"…\" not found",
         "upstream makes a Service out of a write of its status alone, past the rights to create one",
     ),
+    (
+        "with nobody there (1)",
+        "code",
+        "500 instead of 400: lookup node-# on #.#.#.#:#: no such host",
+        "nodes are reached by their addresses, as kubeadm has it, and not by names that may resolve nowhere",
+    ),
     ("as protobuf or JSON", "header", JSON_FIRST, "both are taken alike, and JSON is there already"),
     ("as protobuf or JSON", "layout", "one line, newline instead of ", "it is JSON then"),
     ("", "no answer", "none about jobs", PANIC),
