@@ -484,6 +484,18 @@ async fn readiness_waits_for_the_stages_of_the_start() {
 }
 
 #[tokio::test]
+async fn namespaces_lie_in_no_namespace() {
+    let client = Client::builtin();
+    let namespace = json!({"metadata": {"name": "a"}});
+    client.post("/api/v1/namespaces", &namespace).await.expect(201);
+    for path in ["/api/v1/namespaces/a/namespaces", "/api/v1/namespaces/b/namespaces/a"] {
+        client.get(path).await.expect(404);
+        client.post(path, &namespace).await.expect(404);
+    }
+    client.get("/api/v1/namespaces/a").await.expect(200);
+}
+
+#[tokio::test]
 async fn pages_about_the_server_name_its_settings_and_paths() {
     let client = Client::builtin();
     let page = client.send("GET", "/statusz", &[("accept", "text/plain")], "").await;

@@ -97,6 +97,10 @@ impl Context<'_> {
         let kind = &self.call.kind;
         if !kind.namespaced {
             if &*kind.resource == "namespaces" {
+                // The path of one has its name there; there are none inside.
+                if !at.namespace.is_empty() && at.namespace != at.name {
+                    return Err(no_such_resource());
+                }
                 self.call.namespace = "".into();
             } else if !at.namespace.is_empty() {
                 return Err(no_such_resource());
