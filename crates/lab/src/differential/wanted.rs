@@ -1,10 +1,10 @@
 //! Differences that are wanted, each with its reason: at most twenty, each naming exactly
-//! the class and the mechanism that it excuses, and the case or path where only that asks for it.
+//! the class and the mechanism that it excuses, and the case, row or path where only that asks for it.
 
 use super::case::Case;
 use super::compare::Difference;
 
-/// Case or the path that it asks for (empty for all), class, mechanism, reason.
+/// Case, its row or the path that it asks for (empty for all), class, mechanism, reason.
 const WANTED: &[(&str, &str, &str, &str)] = &[
     ("", "object", "columnDefinitions[*].description differs", PROSE),
     ("", "code", "400 instead of 500: strconv.ParseUint: parsing \"…\": invalid syntax", MISTAKE),
@@ -41,7 +41,9 @@ const WANTED: &[(&str, &str, &str, &str)] = &[
     ),
     ("as protobuf or JSON", "header", JSON_FIRST, "both are taken alike, and JSON is there already"),
     ("as protobuf or JSON", "layout", "one line, newline instead of ", "it is JSON then"),
-    ("", "no answer", "none about jobs", PANIC),
+    ("batch/v1 jobs", "no answer", "there is none", PANIC),
+    ("", "code", "403 instead of 500: invalid resource name \"…\": [may not contain '/']", MISTAKE),
+    ("", "code", "403 instead of 500: resource name may not be empty", MISTAKE),
     ("", "managedFields", "f:downwardAPI.f:items is too much", UNTOUCHED),
 ];
 
@@ -64,7 +66,8 @@ pub const MOST: usize = 20;
 pub fn is(case: &Case, difference: &Difference) -> bool {
     WANTED.iter().any(|(title, class, about, _)| {
         let asked = case.steps.last().map_or("", |step| &step.request.path);
-        (title.is_empty() || [&*case.title, asked].iter().any(|at| *title == at.trim_end_matches('/')))
+        (title.is_empty()
+            || [&*case.title, &*case.row, asked].iter().any(|at| *title == at.trim_end_matches('/')))
             && *class == difference.class
             && *about == difference.about
     })
