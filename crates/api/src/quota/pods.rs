@@ -36,6 +36,12 @@ pub fn limits(pod: &Value) -> Amounts {
     sum
 }
 
+/// What the containers of a spec request together, and what they are limited to.
+pub fn of_containers(spec: &Value) -> (Amounts, Amounts) {
+    let pod = serde_json::json!({ "spec": spec });
+    (over_containers(&pod, Which::Requests), over_containers(&pod, Which::Limits))
+}
+
 /// Whether resources are declared for the pod as a whole.
 pub fn has_pod_level(pod: &Value) -> bool {
     !pod_level(pod, "requests").is_empty() || !pod_level(pod, "limits").is_empty()

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Spec;
 use crate::field::{Error, Errors, Path};
 use crate::quantity::Quantity;
+use crate::quota::pods::of_containers;
 use crate::tree::{entries, get, items, text};
 use crate::validation::names;
 use crate::validation::rules::{NEGATIVE, full, invalid_each, invalid_json};
@@ -249,12 +250,45 @@ fn huge_pages(name: &str, value: &Value, path: &Path<'_>, errors: &mut Errors) {
 
 /// `spec.resources`.
 pub fn pod(spec: &Spec<'_>, resources: &Value, path: &Path<'_>, errors: &mut Errors) {
+    if text(&spec.spec["os"], "name") == "windows" {
+        return errors.push(Error::forbidden(path, "may not be set for a windows pod"));
+    }
     if !items(resources, "claims").is_empty() {
         let detail = "claims may not be set for Resources at pod-level";
         errors.push(Error::forbidden(&path.child("claims"), detail));
     }
     amounts(resources, pod_resource_name, path, errors);
     used_claims(spec, resources, path, errors);
+    containers_fit(spec.spec, resources, path, errors);
+}
+
+/// What containers request together is there for the pod, and none has a higher limit.
+fn containers_fit(spec: &Value, resources: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let of_pod = |list: &str, name: &str| get(&resources[list], name).and_then(quantity);
+    let (requests, limits) = of_containers(spec);
+    for (list, sums) in [("requests", requests), ("limits", limits)] {
+        let path = path.child(list);
+        for (name, sum) in sums.iter().filter(|(name, _)| list == "requests" || huge(name)) {
+            let Some(own) = of_pod(list, name).filter(|own| sum.minus(*own).sign() > 0) else { continue };
+            let detail = format!("must be greater than or equal to aggregate container {list} of {sum}");
+            errors.push(Error::invalid(&path.key(name), own.to_string(), &detail));
+        }
+    }
+    // (The path is upstream's.)
+    let path = path.child("containers");
+    for (at, container) in items(spec, "containers").iter().enumerate() {
+        for (name, value) in entries(&container["resources"], "limits") {
+            if full(errors) {
+                break;
+            }
+            let (Some(limit), Some(most)) = (quantity(value), of_pod("limits", name)) else { continue };
+            if limit.minus(most).sign() > 0 {
+                let detail = format!("must be less than or equal to pod limits of {most}");
+                let path = path.index(at);
+                errors.push(Error::invalid(&path.key(name).child("limits"), value.clone(), &detail));
+            }
+        }
+    }
 }
 
 /// `spec.resourceClaims`; returns their names.

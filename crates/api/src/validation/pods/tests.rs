@@ -64,6 +64,17 @@ fn new_pods() {
             &["spec.resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1"],
         ),
         (
+            json!({"resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}, "containers": [
+                {"name": "a", "image": "i", "terminationMessagePolicy": "File",
+                    "resources": {"requests": {"cpu": "700m"}, "limits": {"cpu": "3", "memory": "1Gi"}}},
+                {"name": "b", "image": "i", "terminationMessagePolicy": "File",
+                    "resources": {"requests": {"cpu": "500m"}}}]}),
+            &[
+                "spec.resources.requests[cpu]: Invalid value: \"1\": must be greater than or equal to aggregate container requests of 1200m",
+                "spec.resources.containers[0][cpu].limits: Invalid value: \"3\": must be less than or equal to pod limits of 2",
+            ],
+        ),
+        (
             resources(json!({"cpu": "1", "hugepages-2Mi": "3Mi"}), json!({"hugepages-2Mi": "4Mi"})),
             &[
                 "spec.resources.limits[hugepages-2Mi]: Invalid value: \"3Mi\": 3Mi is not positive integer multiple of hugepages-2Mi",
