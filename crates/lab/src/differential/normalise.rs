@@ -248,6 +248,9 @@ fn is_generated(name: &str, from: &str) -> bool {
         && (name.starts_with(from) || head.is_some_and(|head| !head.is_empty() && from.starts_with(head)))
 }
 
+/// The letters of names that servers make up.
+const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
 /// The name that a server made up for an object, or for one which it then refused, as the
 /// refusal says.
 fn made_up_name(tree: &Value) -> Option<String> {
@@ -256,8 +259,15 @@ fn made_up_name(tree: &Value) -> Option<String> {
         return Some(meta("name").to_owned());
     }
     let causes = tree["details"]["causes"].as_array()?;
-    causes.iter().find(|cause| cause["field"] == "metadata.generateName")?;
-    tree["details"]["name"].as_str().filter(|name| name.len() > 5).map(str::to_owned)
+    let name = tree["details"]["name"].as_str().filter(|name| name.len() > 5)?;
+    // Some kinds look at the outcome only, which ends in letters that make no words.
+    let made_up = name.bytes().rev().take(5).all(|letter| LETTERS.contains(&letter));
+    let about = |cause: &Value| match cause["field"].as_str() {
+        Some("metadata.generateName") => true,
+        Some("metadata.name") => made_up,
+        _ => false,
+    };
+    causes.iter().any(about).then(|| name.to_owned())
 }
 
 fn replaced(tree: &mut Value, name: &str) {

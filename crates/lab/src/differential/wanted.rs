@@ -44,6 +44,7 @@ const WANTED: &[(&str, &str, &str, &str)] = &[
     ("batch/v1 jobs", "no answer", "there is none", PANIC),
     ("", "code", "403 instead of 500: invalid resource name \"…\": [may not contain '/']", MISTAKE),
     ("", "code", "403 instead of 500: resource name may not be empty", MISTAKE),
+    ("v1 replicationcontrollers", "warning", "warning: null", SWAPPED),
     ("", "managedFields", "f:downwardAPI.f:items is too much", UNTOUCHED),
 ];
 
@@ -51,6 +52,8 @@ const PROSE: &str = "what upstream's descriptions say is prose of its own, and n
 const MISTAKE: &str = "the mistake is the client's, and nothing broke in the server";
 const PANIC: &str =
     "upstream's rules look at completions of a Job with a successPolicy that has none, and panic";
+const SWAPPED: &str =
+    "upstream warns of the template that was and not of the one that comes: it takes one for the other";
 const UNTOUCHED: &str = "upstream compares items of volumes as they lie in memory, where a divisor that nobody \
      gave differs from the stored 0: who sends a pod again takes over what did not change";
 const BUILD: &str = "says who built the server and when";
