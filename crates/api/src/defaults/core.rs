@@ -15,6 +15,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("api.core.v1.DownwardAPIVolumeSource", mode),
     ("api.core.v1.Endpoints", endpoints),
     ("api.core.v1.EphemeralContainer", container),
+    ("api.core.v1.FileKeySelector", |key| default(key, "optional", false)),
     ("api.core.v1.GRPCAction", |action| default(action, "service", "")),
     ("api.core.v1.HTTPGetAction", http_get),
     ("api.core.v1.HostPathVolumeSource", |source| default(source, "type", "")),

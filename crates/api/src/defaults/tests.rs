@@ -127,6 +127,17 @@ fn defaulting_twice_changes_nothing() {
 }
 
 #[test]
+fn a_key_of_a_file_has_to_be_there() {
+    let from = |key: Value| {
+        let env = json!([{"name": "E", "valueFrom": {"fileKeyRef": key}}]);
+        let pod = json!({"spec": {"containers": [{"name": "c", "image": "i", "env": env}]}});
+        defaulted("", "v1", "pods", &pod)["spec"]["containers"][0]["env"][0]["valueFrom"]["fileKeyRef"].take()
+    };
+    assert_eq!(from(json!({"key": "k"})), json!({"key": "k", "optional": false}));
+    assert_eq!(from(json!({"key": "k", "optional": true})), json!({"key": "k", "optional": true}));
+}
+
+#[test]
 fn a_device_is_tainted_when_it_is_said_and_without_what_is_gated() {
     let kinds = kinds::builtin();
     let (kind, version) = kinds.resource("resource.k8s.io", "v1", "resourceslices").unwrap();
