@@ -153,16 +153,43 @@ fn headers(ours: &Value, theirs: &Value, found: &mut Vec<Difference>) {
     let names: std::collections::BTreeSet<&String> = names.collect();
     for name in names {
         let (ours, theirs) = (&ours[name], &theirs[name]);
-        if ours != theirs {
-            let about = if name == "warning" {
-                "warning: ".to_owned() + &template(&theirs.to_string())
-            } else {
-                format!("{name}: {ours} instead of {theirs}")
-            };
-            let class = if name == "warning" { "warning" } else { "header" };
-            found.push(difference(class, &about, "", &ours.to_string(), &theirs.to_string()));
+        if ours == theirs {
+            continue;
+        }
+        if name == "warning" {
+            warnings(ours, theirs, found);
+        } else {
+            let about = format!("{name}: {ours} instead of {theirs}");
+            found.push(difference("header", &about, "", &ours.to_string(), &theirs.to_string()));
         }
     }
+}
+
+/// Each warning that only one of the two gives; else their order.
+fn warnings(ours: &Value, theirs: &Value, found: &mut Vec<Difference>) {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let (our_list, their_list) = (list(ours), list(theirs));
+    let before = found.len();
+    let only = |some: &[Value], others: &[Value], what: &str, found: &mut Vec<Difference>| {
+        for warning in some.iter().filter(|warning| !others.contains(warning)) {
+            let text = warning.as_str().unwrap_or_default();
+            // The warning stands in quotes, and so do values in it.
+            let text = text.strip_prefix("299 - \"").and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+            let about = format!("{what}: {}", template(&text.replace("\\\"", "\"")));
+            found.push(difference("warning", &about, "", &ours.to_string(), &theirs.to_string()));
+        }
+    };
+    only(&their_list, &our_list, "missing", found);
+    only(&our_list, &their_list, "too many", found);
+    if found.len() == before {
+        found.push(difference("warning", "order", "", &ours.to_string(), &theirs.to_string()));
+    }
+}
+
+/// Whether upstream broke down over a request, and left the client without an answer,
+/// which Carrack refuses in good order: there is nothing to compare.
+pub fn broke_down(ours: &Normal, theirs: &Normal) -> bool {
+    (400..500).contains(&ours.code) && theirs.code == 0 && message(theirs).contains(super::send::NO_ANSWER)
 }
 
 fn bodies(ours: &Body, theirs: &Body, found: &mut Vec<Difference>) {
@@ -295,5 +322,42 @@ pub fn template(message: &str) -> String {
     match out.char_indices().nth(240) {
         Some((at, _)) => format!("{}…", &out[..at]),
         None => out,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn warnings_are_told_by_their_text() {
+        let check = |ours: Value, theirs: Value, expect: &[&str]| {
+            let mut found = Vec::new();
+            warnings(&ours, &theirs, &mut found);
+            let abouts: Vec<&str> = found.iter().map(|difference| &*difference.about).collect();
+            assert_eq!(abouts, expect);
+        };
+        let (one, other) =
+            ("299 - \"stored and not evaluated\"", "299 - \"field \\\"spec.x\\\" is unknown\"");
+        check(json!([one]), Value::Null, &["too many: stored and not evaluated"]);
+        check(json!([]), json!([other]), &["missing: field \"…\" is unknown"]);
+        check(json!([one, other]), json!([other, one]), &["order"]);
+    }
+
+    #[test]
+    fn only_refusals_stand_for_no_answer() {
+        let answer = |code: u16, text: &str| Normal {
+            code,
+            headers: json!({}),
+            body: Body::Text(text.to_owned()),
+            managed: Vec::new(),
+            layout: String::new(),
+        };
+        let none = answer(0, "no answer: the answer ends too early");
+        assert!(broke_down(&answer(422, ""), &none));
+        assert!(!broke_down(&answer(201, ""), &none) && !broke_down(&answer(500, ""), &none));
+        assert!(!broke_down(&none, &answer(422, "")) && !broke_down(&none, &none));
     }
 }

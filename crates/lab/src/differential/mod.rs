@@ -101,7 +101,12 @@ pub fn run(ours: &Running, theirs: &Running, cases: &[Case], lines: &Path) -> Re
                 if !step.compared {
                     continue;
                 }
-                found = compare::compare(&normal(ours, &schema, &clock), &normal(theirs, &schema, &clock));
+                let (ours, theirs) = (normal(ours, &schema, &clock), normal(theirs, &schema, &clock));
+                if compare::broke_down(&ours, &theirs) {
+                    report.broke_down.push(case.name());
+                    break;
+                }
+                found = compare::compare(&ours, &theirs);
                 let names = named.entry(&case.row).or_insert_with(|| names(&case.row));
                 found.iter_mut().for_each(|difference| difference.spread_names(names));
                 found.retain(|difference| !wanted::is(case, difference));

@@ -84,6 +84,7 @@ pub fn normal(answer: &Answer, schema: &Schema, clock: &Clock) -> Normal {
         Body::Text(text) => *text = said(text, clock),
     }
     managed.iter_mut().for_each(|tree| tidy(tree, "", clock));
+    managed.iter_mut().for_each(order_managers);
     let headers = HEADERS
         .iter()
         .map(|name| {
@@ -241,6 +242,15 @@ fn take_managed(tree: &mut Value, found: &mut Vec<Value>) {
     }
 }
 
+/// Puts the managers of this run in order: they stand by the second in which they wrote,
+/// and two servers do not reach the same second at once.
+fn order_managers(managed: &mut Value) {
+    let Some(entries) = managed.as_array_mut() else { return };
+    let name = |entry: &Value| ["manager", "operation", "subresource"].map(|field| entry[field].to_string());
+    let of_run = |entry: &Value| entry["time"] == "TIME";
+    entries.chunk_by_mut(|a, b| of_run(a) && of_run(b)).for_each(|run| run.sort_by_key(name));
+}
+
 /// Whether a server made the name up: what was given, maybe cut, and five letters.
 fn is_generated(name: &str, from: &str) -> bool {
     let head = name.len().checked_sub(5).and_then(|end| name.get(..end));
@@ -381,6 +391,11 @@ fn said(text: &str, clock: &Clock) -> String {
             out.push_str(NODE_PORT);
             out.push_str(if own { "PORT" } else { "" });
             rest = if own { &after[5..] } else { after };
+        } else if let Some(manager) =
+            [OWN_MANAGER, THEIR_MANAGER].into_iter().find(|own| rest.starts_with(own))
+        {
+            out.push_str(MANAGER);
+            rest = &rest[manager.len()..];
         } else if let Some(after) = rest.strip_prefix(ADDRESSES) {
             out.push_str("ADDRESS");
             rest = after.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
@@ -403,6 +418,10 @@ const HASH: &str = "?hash=";
 /// What comes before a port of the nodes in an object that an error shows (`nodePort`,
 /// `healthCheckNodePort`).
 const NODE_PORT: &str = "odePort\\\":";
+/// The server as the manager of an object that an error shows, and what is compared.
+const OWN_MANAGER: &str = "\"manager\\\":\\\"carrack\\\"";
+const THEIR_MANAGER: &str = "\"manager\\\":\\\"kube-apiserver\\\"";
+const MANAGER: &str = "\"manager\\\":\\\"SERVER\\\"";
 /// How the addresses begin that a server gives to services.
 const ADDRESSES: &str = "10.96.";
 /// What the volumes of tokens are called, before a generated ending.
@@ -450,4 +469,28 @@ fn revisions(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_have_one_name_as_managers() {
+        let shown =
+            |name: &str| format!(r#"Invalid value: "{{\"managedFields\":[{{\"manager\":\"{name}\"}}]}}""#);
+        let clock = Clock::now();
+        assert_eq!(said(&shown("carrack"), &clock), shown("SERVER"));
+        assert_eq!(said(&shown("kube-apiserver"), &clock), shown("SERVER"));
+        assert_eq!(said(&shown("carrack-2"), &clock), shown("carrack-2"));
+    }
+
+    #[test]
+    fn managers_of_this_run_stand_in_one_order() {
+        let entry =
+            |manager: &str, time: &str| json!({"manager": manager, "operation": "Update", "time": time});
+        let mut managed = json!([entry("old", "2020"), entry("lab", "TIME"), entry("SERVER", "TIME")]);
+        order_managers(&mut managed);
+        assert_eq!(managed, json!([entry("old", "2020"), entry("SERVER", "TIME"), entry("lab", "TIME")]));
+    }
 }

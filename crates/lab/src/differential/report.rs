@@ -23,6 +23,8 @@ pub struct Report {
     pub cases: usize,
     /// Cases with a difference that nobody wants.
     pub different: usize,
+    /// Cases whose last request upstream broke down over.
+    pub broke_down: Vec<String>,
 }
 
 #[derive(Default)]
@@ -67,6 +69,10 @@ impl Report {
         clusters.sort_by_key(|(_, cluster)| std::cmp::Reverse((cluster.count, cluster.rows.len())));
         let mut text =
             format!("{} cases, {} differ, {} clusters\n\n", self.cases, self.different, clusters.len());
+        if let Some(first) = self.broke_down.first() {
+            let count = self.broke_down.len();
+            let _ = writeln!(text, "upstream broke down over {count} that Carrack refuses, e.g. {first}\n");
+        }
         for ((class, about), cluster) in clusters {
             let rows: Vec<&str> = cluster.rows.iter().map(String::as_str).take(SHOWN).collect();
             let paths: Vec<&str> = cluster

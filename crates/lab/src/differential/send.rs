@@ -60,6 +60,9 @@ pub fn send(client: &Client, cases: &[Case], to: &SyncSender<(usize, Said)>) -> 
     Ok(())
 }
 
+/// What stands in the place of an answer that did not come.
+pub const NO_ANSWER: &str = "no answer";
+
 fn run(connection: &mut Connection, case: &Case, mut memory: Memory) -> Result<(Said, Memory)> {
     memory.own.clear();
     let mut made = false;
@@ -72,7 +75,7 @@ fn run(connection: &mut Connection, case: &Case, mut memory: Memory) -> Result<(
         let request = memory.fill(&step.request);
         // No answer is an answer too, of code 0; a server that has ended is found out soon.
         let answer = connection.send(&request).or_else(|error| match connection.is_served() {
-            true => Ok(Answer { body: format!("no answer: {error:#}").into_bytes(), ..Answer::default() }),
+            true => Ok(Answer { body: format!("{NO_ANSWER}: {error:#}").into_bytes(), ..Answer::default() }),
             false => Err(error),
         })?;
         made |= answer.code == 201 && !request.path.contains("dryRun=All");
