@@ -123,7 +123,7 @@ pub(super) fn rules(rules: &[Value], path: &Path<'_>, errors: &mut Errors) {
 }
 
 /// A rule as upstream's own form of it is shown, whose fields have an order.
-fn shown_rule(rule: &Value) -> String {
+pub(super) fn shown_rule(rule: &Value) -> String {
     let string = |field: &str| Value::from(text(rule, field));
     let other = |field: &str| get(rule, field).cloned().unwrap_or_default();
     let fields = [

@@ -172,7 +172,7 @@ fn check_prefix(rule: NameRule, prefix: &str, object: &Value) -> Messages {
         NameRule::IpAddress => ip_address(prefix),
         // It is held against the whole name too.
         NameRule::VersionAndGroup => check_name(rule, prefix, object),
-        NameRule::Definition => super::definition::name(&Value::Null, prefix),
+        NameRule::Definition => super::definition::name(object, prefix, &masked),
     }
 }
 
@@ -183,7 +183,7 @@ fn check_name(rule: NameRule, name: &str, object: &Value) -> Messages {
         NameRule::LongName => names::long_name(name),
         NameRule::Label => names::dns_label(name),
         NameRule::IpAddress => ip_address(name),
-        NameRule::Definition => super::definition::name(object, name),
+        NameRule::Definition => super::definition::name(object, name, name),
         NameRule::VersionAndGroup => {
             let spec = &object["spec"];
             let wanted = format!("{}.{}", text(spec, "version"), text(spec, "group"));

@@ -5,6 +5,8 @@
 //! schemas that differ are named by their version. The order of errors is that form's.
 
 mod defaults;
+mod fields;
+mod internal;
 mod schema;
 mod spec;
 mod structural;
@@ -45,11 +47,12 @@ pub fn status(definition: &Value, _old: &Value, errors: &mut Errors) {
     spec::names(&definition["status"]["acceptedNames"], &status.child("acceptedNames"), errors);
 }
 
-/// What a definition's name has to be.
-pub fn name(definition: &Value, name: &str) -> Vec<String> {
+/// What a definition's name has to be; of a prefix the `masked` form is looked at, which
+/// does not end in a dash.
+pub fn name(definition: &Value, name: &str, masked: &str) -> Vec<String> {
     let spec = &definition["spec"];
     let wanted = format!("{}.{}", text_at(spec, &["names", "plural"]), text(spec, "group"));
-    let mut wrong = names::dns_subdomain(name);
+    let mut wrong = names::dns_subdomain(masked);
     if name != wanted {
         wrong.push("must be spec.names.plural+\".\"+spec.group".to_owned());
     }

@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{defaults, structural};
+use super::{defaults, fields, internal, structural};
 use crate::crd::Props;
 use crate::crd::props::Additional;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{get, text};
 use crate::validation::expressions;
+use crate::validation::rules::invalid_json;
 
 const ROOT_FIELDS: &str = "[Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum \
     MaxLength MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs \
@@ -27,7 +28,7 @@ pub(super) fn check(validation: &Value, has_status: bool, path: &Path<'_>, error
             let detail = format!(
                 "only {ROOT_FIELDS} fields are allowed at the root of the schema if the status subresource is enabled"
             );
-            found.push(Error::invalid(&place, given.clone(), &detail));
+            found.push(invalid_json(&place, &internal::schema(given), &detail));
         }
     }
     if schema.nullable {
@@ -362,6 +363,10 @@ fn rules(props: &Props, path: &Path<'_>, errors: &mut Errors) {
         }
         if lines(field) {
             errors.push(Error::invalid(&path.child("fieldPath"), field, "must not contain line breaks"));
+        }
+        let leads_nowhere = || fields::find(field, props, true).is_err();
+        if !field.is_empty() && structural::unsupported(props).is_none() && leads_nowhere() {
+            errors.push(Error::invalid(&path.child("fieldPath"), field, "must be a valid path"));
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::{names as words, rules};
-use super::schema;
+use super::{fields, internal, schema};
 use crate::crd::Props;
 use crate::field::{Error, Errors, Path};
 use crate::tree::{flag, get, items, text, texts};
@@ -27,6 +27,15 @@ impl Common {
             subresources: same("subresources"),
             columns: same("additionalPrinterColumns"),
             selectable: same("selectableFields"),
+        }
+    }
+
+    fn own(&self) -> internal::Own {
+        internal::Own {
+            schema: !self.schema,
+            subresources: !self.subresources,
+            columns: !self.columns,
+            selectable: !self.selectable,
         }
     }
 }
@@ -57,10 +66,10 @@ pub(super) fn check(definition: &Value, errors: &mut Errors) {
     for (at, version) in versions.iter().enumerate() {
         one_version(version, &common, &versions_path.index(at), errors);
     }
-    flags(versions, &common, &versions_path, errors);
+    flags(spec, versions, &common, &versions_path, errors);
     if let Some(first) = versions.first() {
         let wrong = words::dns1035_label(text(first, "name"));
-        if !wrong.is_empty() {
+        if !text(first, "name").is_empty() && !wrong.is_empty() {
             errors.push(Error::invalid(&path.child("version"), text(first, "name"), &wrong.join(",")));
         }
     }
@@ -154,45 +163,19 @@ fn deprecation(version: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 /// Names are told apart, and one of them is stored.
-fn flags(versions: &[Value], common: &Common, path: &Path<'_>, errors: &mut Errors) {
+fn flags(spec: &Value, versions: &[Value], common: &Common, path: &Path<'_>, errors: &mut Errors) {
+    let shown = || internal::versions(spec, &common.own());
     let unique = versions
         .iter()
         .enumerate()
         .all(|(at, version)| versions[..at].iter().all(|other| text(other, "name") != text(version, "name")));
     if !unique {
-        errors.push(super::super::rules::invalid_json(
-            path,
-            &shown(versions, common),
-            "must contain unique version names",
-        ));
+        errors.push(rules::invalid_json(path, &shown(), "must contain unique version names"));
     }
     if versions.iter().filter(|version| flag(version, "storage")).count() != 1 {
         let detail = "must have exactly one version marked as storage version";
-        errors.push(super::super::rules::invalid_json(path, &shown(versions, common), detail));
+        errors.push(rules::invalid_json(path, &shown(), detail));
     }
-}
-
-/// Versions as upstream's own form of them is encoded.
-fn shown(versions: &[Value], common: &Common) -> String {
-    let of = |version: &Value, field: &str, common: bool| {
-        if common { "null".to_owned() } else { version[field].to_string() }
-    };
-    let one = |version: &Value| {
-        format!(
-            "{{\"Name\":{},\"Served\":{},\"Storage\":{},\"Deprecated\":{},\"DeprecationWarning\":{},\"Schema\":{},\
-             \"Subresources\":{},\"AdditionalPrinterColumns\":{},\"SelectableFields\":{}}}",
-            json!(text(version, "name")),
-            flag(version, "served"),
-            flag(version, "storage"),
-            flag(version, "deprecated"),
-            version["deprecationWarning"],
-            of(version, "schema", common.schema),
-            of(version, "subresources", common.subresources),
-            of(version, "additionalPrinterColumns", common.columns),
-            of(version, "selectableFields", common.selectable),
-        )
-    };
-    format!("[{}]", versions.iter().map(one).collect::<Vec<_>>().join(","))
 }
 
 /// Rules of names, in spec and in status.
@@ -313,7 +296,7 @@ fn selectable(version: &Value, schema: &Value, missing: &str, path: &Path<'_>, e
             errors.push(Error::required(&place, ""));
             continue;
         }
-        let (found, found_path) = match field_path(given, &schema) {
+        let (found, found_path) = match fields::find(given, &schema, false) {
             Ok(found) => found,
             Err(reason) => {
                 errors.push(Error::invalid(&place, given, &format!("is an invalid path: {reason}")));
@@ -340,40 +323,6 @@ fn selectable(version: &Value, schema: &Value, missing: &str, path: &Path<'_>, e
     if seen.len() > MAX_SELECTABLE {
         errors.push(Error::too_many(path, seen.len(), MAX_SELECTABLE));
     }
-}
-
-/// The schema that a path of fields leads to, and the path as errors write it.
-fn field_path<'a>(given: &str, schema: &'a Props) -> Result<(&'a Props, String), String> {
-    let (mut schema, mut path) = (schema, String::new());
-    let mut rest = given;
-    while !rest.is_empty() {
-        if rest.starts_with('[') {
-            return Err("array notation is not allowed".to_owned());
-        }
-        let Some(after) = rest.strip_prefix('.') else {
-            let end = rest.find(['.', '[', ']']).unwrap_or(rest.len()).max(1);
-            return Err(format!("expected [ or . but got: {}", &rest[..end]));
-        };
-        if after.is_empty() {
-            return Err("unexpected end of JSON path".to_owned());
-        }
-        let end = after.find(['.', '[', ']']).unwrap_or(after.len());
-        let end = if end == 0 { 1 } else { end };
-        let name = &after[..end];
-        rest = &after[end..];
-        let invalid = || "does not refer to a valid field".to_owned();
-        if !schema.properties.is_empty() {
-            schema = schema.properties.get(name).ok_or_else(invalid)?;
-            if !path.is_empty() {
-                path.push('.');
-            }
-            path.push_str(name);
-        } else {
-            schema = schema.additional_schema().ok_or_else(invalid)?;
-            path.push_str(&format!("[{name}]"));
-        }
-    }
-    Ok((schema, path))
 }
 
 fn conversion(spec: &Value, path: &Path<'_>, errors: &mut Errors) {

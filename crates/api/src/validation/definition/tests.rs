@@ -262,3 +262,80 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_shown_has_the_form_of_upstream() {
+    let node = |ty: &str, from: &str| {
+        let middle = from.replace("TYPE", ty);
+        format!("{{\"ID\":\"\",\"Schema\":\"\",\"Ref\":null,\"Description\":\"\",{middle}}}")
+    };
+    let bounds = "\"Nullable\":false,\"Format\":\"\",\"Title\":\"\",\"Default\":null,\"Maximum\":null,\
+        \"ExclusiveMaximum\":false,\"Minimum\":null,\"ExclusiveMinimum\":false,\"MaxLength\":null,\"MinLength\":null,\
+        \"Pattern\":\"\",\"MaxItems\":null,\"MinItems\":null,\"UniqueItems\":false,\"MultipleOf\":null";
+    let end = "\"PatternProperties\":null,\"Dependencies\":null,\"AdditionalItems\":null,\"Definitions\":null,\
+        \"ExternalDocs\":null,\"Example\":null,\"XPreserveUnknownFields\":null,\"XEmbeddedResource\":false,\
+        \"XIntOrString\":false,\"XListMapKeys\":null,\"XListType\":null,\"XMapType\":null,\"XValidations\":null";
+    let plain = "\"Enum\":null,\"MaxProperties\":null,\"MinProperties\":null,\"Required\":null,\"Items\":null,\
+        \"AllOf\":null,\"OneOf\":null,\"AnyOf\":null,\"Not\":null,\"Properties\":null,\"AdditionalProperties\":null";
+    let inner = node("string", &format!("\"Type\":\"TYPE\",{bounds},{plain},{end}"));
+    let outer = plain
+        .replace("\"MaxProperties\":null", "\"MaxProperties\":10")
+        .replace("\"Properties\":null", &format!("\"Properties\":{{\"a\":{inner}}}"));
+    let outer = node("object", &format!("\"Type\":\"TYPE\",{bounds},{outer},{end}"));
+    let mut wrong =
+        definition(json!({"type": "object", "maxProperties": 10, "properties": {"a": {"type": "string"}}}));
+    wrong["spec"]["versions"][0]["subresources"] = json!({"status": {}});
+    let rest = "only [Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength \
+        Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example \
+        XPreserveUnknownFields XValidations] fields are allowed at the root of the schema if the status subresource is \
+        enabled";
+    check(&wrong, &[&format!("spec.validation.openAPIV3Schema: Invalid value: {outer}: {rest}")]);
+
+    let mut none = definition(json!({}));
+    none["spec"].as_object_mut().unwrap().remove("versions");
+    none["status"]["storedVersions"] = Value::Null;
+    check(
+        &none,
+        &[
+            "spec.versions: Invalid value: null: must have exactly one version marked as storage version",
+            "status.storedVersions: Invalid value: null: must have at least one stored version",
+        ],
+    );
+}
+
+#[test]
+fn the_path_of_a_rule_leads_to_a_field() {
+    let check = |path: &str, leads: bool| {
+        let schema = json!({"type": "object", "properties": {
+            "spec": {"type": "object", "additionalProperties": {"type": "string"}}, "a.b": {"type": "string"}},
+            "x-kubernetes-validations": [{"rule": "true", "fieldPath": path}]});
+        let text = format!(
+            "spec.validation.openAPIV3Schema.x-kubernetes-validations[0].fieldPath: Invalid value: {path:?}: must be a \
+             valid path"
+        );
+        let expect: &[&str] = if leads { &[] } else { &[&text] };
+        check_schema(schema, expect);
+    };
+    for (path, leads) in [
+        (".spec", true),
+        (".spec.any", true),
+        (".spec['any']", true),
+        ("['a.b']", true),
+        ("spec", false),
+        ("a", false),
+        (".other", false),
+        (".spec[any]", false),
+        (".spec['any'", false),
+        (".", false),
+    ] {
+        check(path, leads);
+    }
+}
+
+#[test]
+fn a_prefix_may_end_in_a_dash() {
+    let boats = definition(json!({"type": "object"}));
+    let wrong = "must be spec.names.plural+\".\"+spec.group";
+    assert_eq!(super::name(&boats, "boats.example.com", "boats.example.com"), Vec::<String>::new());
+    assert_eq!(super::name(&boats, "made-", "madea"), [wrong]);
+}
