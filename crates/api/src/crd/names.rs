@@ -45,7 +45,8 @@ pub fn decide(definition: &Value, taken: &Taken, now: &str) -> Option<Value> {
     }
     // Names that were accepted once are not looked at again, whoever wrote over the
     // conditions since.
-    if !has_its_names(definition) {
+    let is_named = has_its_names(definition);
+    if !is_named {
         name(definition, taken, &mut status, now);
     }
     let is = |ty: &str| {
@@ -53,7 +54,10 @@ pub fn decide(definition: &Value, taken: &Taken, now: &str) -> Option<Value> {
         conditions.any(|one| text(one, "type") == ty && text(one, "status") == "True")
     };
     if is("NamesAccepted") && !is("Established") {
-        let found = json!({"type": "Established", "status": "True", "reason": "InitialNamesAccepted",
+        // Names are told of before they are served.
+        let (established, reason) =
+            if is_named { ("True", "InitialNamesAccepted") } else { ("False", "Installing") };
+        let found = json!({"type": "Established", "status": established, "reason": reason,
             "message": "the initial names have been accepted"});
         set_condition(&mut status, found, now);
     }
@@ -270,14 +274,14 @@ mod tests {
         let boat = json!({"plural": "boats", "singular": "boat", "kind": "Boat", "listKind": "BoatList", "shortNames": ["b"]});
         let mut first = definition("boats.example.com", boat.clone());
         let status = decide(&first, &Taken::default(), "t1").unwrap();
-        assert_eq!(
-            conditions(&status),
-            [
-                "NamesAccepted=True NoConflicts: no conflicts found",
-                "Established=True InitialNamesAccepted: the initial names have been accepted"
-            ]
-        );
+        let accepted = "NamesAccepted=True NoConflicts: no conflicts found";
+        let installing = "Established=False Installing: the initial names have been accepted";
+        assert_eq!(conditions(&status), [accepted, installing]);
         assert_eq!(status["acceptedNames"], boat);
+        first["status"] = status;
+        let status = decide(&first, &Taken::default(), "t1").unwrap();
+        let established = "Established=True InitialNamesAccepted: the initial names have been accepted";
+        assert_eq!(conditions(&status), [accepted, established]);
         first["status"] = status;
         assert_eq!(decide(&first, &Taken::default(), "t2"), None, "a settled definition is left alone");
         let mut wiped = first.clone();
@@ -301,6 +305,7 @@ mod tests {
         assert_eq!(status["acceptedNames"], json!({"plural": "ships", "listKind": "ShipList", "kind": ""}));
         let mut second = second;
         second["status"] = status;
+        second["status"] = decide(&second, &Taken::default(), "t4").unwrap();
         let status = decide(&second, &Taken::default(), "t4").unwrap();
         assert_eq!(status["conditions"][1]["lastTransitionTime"], "t4", "once the names are free");
     }
