@@ -267,8 +267,10 @@ pub(crate) fn list(
     match (accept.form, accept.encoding) {
         (Form::Table, _) => {
             let now = registry.now();
+            let mut records = listed.all();
+            table::order(&view.kind, &mut records);
             let rows: Vec<Vec<u8>> =
-                listed.all().iter().map(|r| table::row(accept, view, r, r.revision, include, now)).collect();
+                records.iter().map(|r| table::row(accept, view, r, r.revision, include, now)).collect();
             written(accept, StatusCode::OK, table::encode(accept, view, &meta, &rows, true))
         }
         (Form::Metadata, _) => failure(&Status::not_acceptable(format!(

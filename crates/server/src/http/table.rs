@@ -1,7 +1,9 @@
 //! Tables, the form in which `kubectl get` asks for objects.
 
+use std::sync::Arc;
+
 use carrack_api::status::Status;
-use carrack_api::{Record, Revision, Value, columns};
+use carrack_api::{Kind, Record, Revision, Value, columns};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -65,6 +67,17 @@ pub(crate) fn row(
     }
     out.push(b'}');
     out
+}
+
+/// Puts the records of a table in the order in which it shows them: FlowSchemas by their
+/// precedence, all others by their keys, as they come.
+pub(crate) fn order(kind: &Kind, records: &mut [Arc<Record>]) {
+    if &*kind.resource == "flowschemas.flowcontrol.apiserver.k8s.io" {
+        records.sort_by_cached_key(|record| {
+            let precedence = record.decode()["spec"]["matchingPrecedence"].as_i64().unwrap_or(0);
+            (precedence, record.key.name().to_owned())
+        });
+    }
 }
 
 /// The whole table; a watch sends the column definitions only with the first event.
