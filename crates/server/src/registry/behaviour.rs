@@ -152,6 +152,12 @@ pub(crate) fn orphans_by_default(kind: &Kind) -> bool {
     matches!(&*kind.resource, "jobs.batch" | "replicationcontrollers")
 }
 
+/// Whether an object that is held (`Removal::Held`) is so without a word to the garbage
+/// collector about its dependents.
+pub(crate) fn held_without_collector(kind: &Kind) -> bool {
+    &*kind.resource == carrack_api::crd::RESOURCE
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -172,7 +172,7 @@ impl Registry {
                 Some(asked) if asked < pending => shorten(call, object, pending, asked),
                 _ => return Outcome::AlreadyGoing,
             }
-        } else {
+        } else if removal != Removal::Held || !behaviour::held_without_collector(&call.kind) {
             // (Whoever asks again may say otherwise, until the collector has acted.)
             adjust_finalizers(call, options, object);
         }
