@@ -153,7 +153,7 @@ impl Stream {
         match item {
             Item::Initial(record) => {
                 self.told = self.told.max(record.revision);
-                let first = !std::mem::replace(&mut self.columns_sent, true);
+                let first = self.tells_columns();
                 self.encode_with("ADDED", &record, record.revision, first).into()
             }
             Item::InitialEnd(revision) if self.settings.mark_initial_end => {
@@ -190,8 +190,15 @@ impl Stream {
         if shared {
             return event.frame.get_or_init(|| self.encode(ty, &event.record, event.revision).into()).clone();
         }
-        let first = !std::mem::replace(&mut self.columns_sent, true);
+        let first = self.tells_columns();
         self.encode_with(ty, record, event.revision, first).into()
+    }
+
+    /// Whether the next event says what its columns are: the first does, and each of an
+    /// APIService.
+    fn tells_columns(&mut self) -> bool {
+        let sent = std::mem::replace(&mut self.columns_sent, true);
+        !sent || &*self.settings.view.kind.resource == "apiservices.apiregistration.k8s.io"
     }
 
     fn encode(&self, ty: &str, record: &Record, revision: Revision) -> Vec<u8> {
