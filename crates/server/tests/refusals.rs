@@ -62,6 +62,17 @@ async fn what_was_sent_empty_is_shown_so() {
 }
 
 #[tokio::test]
+async fn a_refused_patch_is_shown_with_the_whole_object() {
+    let client = Client::builtin();
+    client.post(MAPS, &json!({"metadata": {"name": "a"}, "data": {"a": "1"}})).await.expect(201);
+    let refused =
+        client.patch(&format!("{MAPS}/a"), "merge-patch", &json!({"immutable": "x"})).await.expect(422);
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("patch: Invalid value:"), "{message}");
+    assert!(message.contains("managedFields"), "{message}");
+}
+
+#[tokio::test]
 async fn devices_are_seen_into_where_the_namespace_allows_it() {
     const CLAIMS: &str = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
     let client = Client::builtin();

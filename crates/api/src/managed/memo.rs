@@ -19,9 +19,12 @@ const MOST: usize = 256;
 /// Bytes of an outline that is worth remembering at most.
 const LONGEST: usize = 8 << 10;
 
+/// Sets of fields, as JSON, by outline.
+type Known = HashMap<Box<[u8]>, Arc<[u8]>>;
+
 /// Sets of fields of new objects by outline.
 #[derive(Default)]
-pub struct Memo(Mutex<HashMap<Box<[u8]>, Arc<[u8]>>>);
+pub struct Memo(Mutex<Known>);
 
 impl Memo {
     /// The list `metadata.managedFields` of a new object as JSON; empty when there is none.

@@ -42,7 +42,6 @@ const WANTED: &[(&str, &str, &str, &str)] = &[
     ),
     ("as protobuf or JSON", "header", JSON_FIRST, "both are taken alike, and JSON is there already"),
     ("as protobuf or JSON", "layout", "one line, newline instead of ", "it is JSON then"),
-    ("batch/v1 jobs", "no answer", "there is none", PANIC),
     ("", "code", "403 instead of 500: invalid resource name \"…\": [may not contain '/']", MISTAKE),
     ("", "code", "403 instead of 500: resource name may not be empty", MISTAKE),
     ("v1 replicationcontrollers", "warning", "warning: null", SWAPPED),
@@ -51,8 +50,6 @@ const WANTED: &[(&str, &str, &str, &str)] = &[
 
 const PROSE: &str = "what upstream's descriptions say is prose of its own, and no program reads it";
 const MISTAKE: &str = "the mistake is the client's, and nothing broke in the server";
-const PANIC: &str =
-    "upstream's rules look at completions of a Job with a successPolicy that has none, and panic";
 const SWAPPED: &str =
     "upstream warns of the template that was and not of the one that comes: it takes one for the other";
 const UNTOUCHED: &str = "upstream compares items of volumes as they lie in memory, where a divisor that nobody \

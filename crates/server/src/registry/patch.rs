@@ -34,15 +34,18 @@ impl Registry {
     }
 
     /// The patched object, canonical and defaulted.
-    pub(crate) fn patched(
-        &self,
-        call: &Call,
-        ty: PatchType,
-        body: &[u8],
-        old: &Value,
-    ) -> Result<Value, Status> {
+    fn patched(&self, call: &Call, ty: PatchType, body: &[u8], old: &Value) -> Result<Value, Status> {
+        if leaves_managed(ty, body)
+            && let Ok(object) = self.patched_of(call, ty, body, managed::without_managed(old))
+        {
+            return Ok(object);
+        }
+        // A refusal shows the object, all of it.
+        self.patched_of(call, ty, body, old.clone())
+    }
+
+    fn patched_of(&self, call: &Call, ty: PatchType, body: &[u8], object: Value) -> Result<Value, Status> {
         let version = &call.kind.versions[call.version];
-        let object = if leaves_managed(ty, body) { managed::without_managed(old) } else { old.clone() };
         let patched =
             apply(&version.schema, version.root, ty, body, object).map_err(|error| about(&error))?;
         let decoded = patched.decode_as(&call.kind, call.version, strict(call))?;
